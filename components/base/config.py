@@ -82,9 +82,7 @@ def load_params(path: Path) -> dict[str, Any]:
             fix="correct the file; `git diff` shows what changed",
         ) from None
     if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path.name} holds no blocks", rule="params.yaml", fix="restore it from git"
-        )
+        raise ConfigError(f"{path.name} holds no blocks", rule="params.yaml", fix="restore it from git")
     return values
 
 
@@ -140,8 +138,6 @@ def difference(old: Any, new: Any, where: str = "") -> list[str]:
         lines: list[str] = []
         for key in sorted({*old, *new}, key=str):
             missing = "(absent)"
-            lines += difference(
-                old.get(key, missing), new.get(key, missing), f"{where}.{key}".lstrip(".")
-            )
+            lines += difference(old.get(key, missing), new.get(key, missing), f"{where}.{key}".lstrip("."))
         return lines
     return [] if old == new else [f"{where}: {old} -> {new}"]

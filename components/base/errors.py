@@ -32,9 +32,7 @@ class VelvetError(Exception):
         return _rebuild, (type(self), self.what, self.key, self.rule, self.fix)
 
 
-def _rebuild(
-    kind: type[VelvetError], what: str, key: str | None, rule: str, fix: str
-) -> VelvetError:
+def _rebuild(kind: type[VelvetError], what: str, key: str | None, rule: str, fix: str) -> VelvetError:
     return kind(what, key=key, rule=rule, fix=fix)
 
 

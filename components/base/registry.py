@@ -66,8 +66,7 @@ class Registry:
             names = self.names()
             near = difflib.get_close_matches(name, names, 1)
             raise ConfigError(
-                f"there is no {self.kind} called {name!r}"
-                + (f"; did you mean {near[0]!r}?" if near else ""),
+                f"there is no {self.kind} called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
                 rule=f"registry.{self.kind}",
                 fix=f"use one of: {', '.join(names)}",
             )

@@ -157,7 +157,8 @@ class Step:
         item = getattr(args, "item", None)
         where = f"{self.name}.{item}" if item else self.name
         block = lookup(values, where) or {}
-        kind: Any = self.params(item) if self.item and item else self.params
+        choose: Any = self.params
+        kind = choose(item) if self.item else choose
         params = parse(kind, block, where)
         label = f"{self.name}-{item}" if item else self.name
         log = _logger(root, label)
@@ -190,9 +191,7 @@ def resources(started: float) -> dict[str, Any]:
     """Wall-clock seconds since `started` and this process's (or a child's) peak memory in bytes."""
     import resource
 
-    peak = max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {"wall_s": round(time.monotonic() - started, 2), "peak_bytes": peak * 1024}
 
 
