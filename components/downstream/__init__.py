@@ -1,0 +1,1 @@
+"""Downstream: one file a task, fitted on the frozen or unfrozen encoders."""

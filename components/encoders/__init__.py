@@ -1,0 +1,1 @@
+"""3D image and text encoders: building, saving and `from_pretrained`."""

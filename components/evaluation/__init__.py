@@ -1,0 +1,1 @@
+"""Evaluation: named protocols, statistics, gates and the report a person reads."""

@@ -1,0 +1,1 @@
+"""Pre-training: batches, the shared features of a step, the Lightning module and exact resume."""

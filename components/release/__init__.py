@@ -1,0 +1,1 @@
+"""Release: the model card, the file manifest, and the champion."""

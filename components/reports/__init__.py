@@ -1,0 +1,1 @@
+"""Reports: de-identification, sections, sentences, findings."""

@@ -1,0 +1,1 @@
+"""Volumes: safe reading, integrity, the preprocessing contract and the chunked store."""

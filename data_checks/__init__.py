@@ -1,0 +1,1 @@
+"""Great Expectations suites as code: what must hold before data goes on."""

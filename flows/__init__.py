@@ -1,0 +1,1 @@
+"""Flows: when and in which order. Wiring only."""
