@@ -1,0 +1,133 @@
+"""The local contrastive loss between regions of volumes and tokens of reports, in the form of GLoRIA.
+
+For volume b with L2-normalised regions v_r and report i with L2-normalised tokens t_k (methods of
+VELVET-Med, section "hierarchical contrastive learning"):
+
+    a_rk = softmax_k(v_r . t_k)             w_kr = softmax_r(region_sharpness * a_rk)
+    c_k  = sum_r w_kr v_r                   S(b, i) = scale * log agg_k exp(token_sharpness * cos(t_k, c_k))
+    loss = (CE(S, diagonal) + CE(S^T, diagonal)) / 2
+
+`agg` "sum" is the paper's and favours long reports by scale * ln(number of tokens); "mean" does not.
+Negatives come from the rows of this process only, as in the paper: gathering every region of every rank
+would cost more than it gives.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from components.objectives._shared import (
+    Batch,
+    FeaturesLike,
+    Model,
+    Objective,
+    ObjectiveParams,
+    check_scale,
+    full_precision,
+    num_paired,
+    scale_at,
+)
+
+MAX_ELEMENTS = 1 << 26
+Aggregation = Literal["sum", "mean"]
+
+
+class LocalParams(ObjectiveParams):
+    """Parameters of a local contrast; `scale` is the index of the vision scale, finest first."""
+
+    scale: int
+    dim: int = Field(default=512, gt=0)
+    region_sharpness: float = Field(default=4.0, gt=0)
+    token_sharpness: float = Field(default=5.0, gt=0)
+    logit_scale: float = Field(default=10.0, gt=0)
+    aggregation: Aggregation = "sum"
+
+
+def local_similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: LocalParams) -> Tensor:
+    """S of every volume against every report.
+
+    Args:
+        regions: `[B, R, D]`, any length of vector; normalised here.
+        tokens: `[N, T, D]`; mask: bool `[N, T]`, true for tokens that are there, at least one a row.
+        params: the sharpnesses and the aggregation.
+
+    Returns:
+        `[B, N]` in float32 (or float64 for float64 input). Volumes are taken in chunks so that the
+        `[chunk, N, R, T]` tensor stays below 2^26 elements; with several chunks the backward pass computes
+        them again.
+    """
+    regions, tokens = (F.normalize(full_precision(value), dim=-1) for value in (regions, tokens))
+    rows = max(1, MAX_ELEMENTS // max(1, regions.shape[1] * tokens.shape[0] * tokens.shape[1]))
+    if rows >= regions.shape[0]:
+        return _similarity(regions, tokens, mask, params)
+    parts = [
+        checkpoint(_similarity, part, tokens, mask, params, use_reentrant=False)
+        for part in regions.split(rows)
+    ]
+    return torch.cat(parts)
+
+
+def _similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: LocalParams) -> Tensor:
+    dots = torch.einsum("brd,ntd->bnrt", regions, tokens)
+    dots = dots.masked_fill(~mask[None, :, None, :], -torch.inf)
+    weights = (params.region_sharpness * dots.softmax(-1)).softmax(-2)
+    context = torch.einsum("bnrt,brd->bntd", weights, regions)
+    match = F.cosine_similarity(context, tokens[None], dim=-1)
+    powers = (params.token_sharpness * match).masked_fill(~mask, -torch.inf)
+    total = powers.logsumexp(-1)
+    if params.aggregation == "mean":
+        total = total - mask.sum(-1).to(total.dtype).log()
+    return params.logit_scale * total
+
+
+def diagonal_loss(similarity: Tensor) -> Tensor:
+    """Cross-entropy to the diagonal of `[B, B]` logits, the mean of both directions."""
+    target = torch.arange(len(similarity), device=similarity.device)
+    return (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
+
+
+class LocalContrast(Objective):
+    """Common part of `sentence_region` and `word_patch`: two projections and the local loss.
+
+    Reports without a token of the kind take no part, nor do their volumes; with fewer than two left there
+    is nothing to contrast and the answer is empty.
+    """
+
+    name: str
+    needs = frozenset({"volume", "text"})
+
+    def __init__(self, params: LocalParams, model: Model) -> None:
+        """`model` gives the widths: `vision.channels[scale]` and `text.hidden_size`."""
+        super().__init__()
+        check_scale(params.scale, len(model.vision.channels))
+        self.params = params
+        self.region_projection = nn.Linear(model.vision.channels[params.scale], params.dim)
+        self.token_projection = nn.Linear(model.text.hidden_size, params.dim)
+
+    def tokens(self, features: FeaturesLike) -> tuple[Tensor, Tensor]:
+        """Token vectors `[N, T, H]` and their mask `[N, T]`."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, features: FeaturesLike) -> dict[str, Tensor]:
+        """The mean of both directions of the local contrast over the paired rows."""
+        if num_paired(batch) < 2:
+            return {}
+        tokens, mask = self.tokens(features)
+        mask = mask.bool()
+        rows = mask.any(-1)
+        if int(rows.sum()) < 2:
+            return {}
+        regions = scale_at(features.paired_volume(), self.params.scale)[rows]
+        similarity = local_similarity(
+            self.region_projection(regions),
+            self.token_projection(tokens[rows]),
+            mask[rows],
+            self.params,
+        )
+        return {self.name: diagonal_loss(similarity)}
