@@ -8,10 +8,16 @@ from pathlib import Path
 
 from components.base.errors import CheckError
 
+LEFT_OUT = "left_out."
+
 
 @dataclass
 class Quarantine:
-    """What one stage refused; `close` writes it and fails the stage if it is too much."""
+    """What one stage refused; `close` writes it and fails the stage if it is too much.
+
+    A rule that begins with `left_out.` is for what never belonged to the cohort (a localizer, an MR series): it is
+    written down with the rest, but does not count against the limit.
+    """
 
     stage: str
     log: logging.Logger
@@ -19,29 +25,35 @@ class Quarantine:
 
     def add(self, study_key: str, series_key: str, rule: str, reason: str) -> None:
         """Set a series aside; `reason` is one sentence without PHI."""
-        self.log.warning("quarantined %s: %s (%s)", series_key, reason, rule)
+        level = logging.INFO if rule.startswith(LEFT_OUT) else logging.WARNING
+        self.log.log(level, "quarantined %s: %s (%s)", series_key, reason, rule)
         row = {"study_key": study_key, "series_key": series_key, "stage": self.stage}
         self.rows.append({**row, "rule": rule, "reason": reason})
 
     def series(self) -> set[str]:
-        """The keys of the series set aside."""
+        """The keys of all series set aside."""
         return {row["series_key"] for row in self.rows}
+
+    def counted(self) -> set[str]:
+        """The keys of the series set aside because something is wrong with them."""
+        return {row["series_key"] for row in self.rows if not row["rule"].startswith(LEFT_OUT)}
 
     def close(self, path: Path, *, total: int, limit: float) -> None:
         """Write quarantine.parquet; raise `CheckError` if more than `limit` of `total` was refused."""
         from components.cohort.manifest import write_rows
 
         write_rows(path, "quarantine", sorted(self.rows, key=lambda row: tuple(row.values())))
-        refused = len(self.series())
+        refused, counted = len(self.series()), len(self.counted())
+        candidates = total - (refused - counted)
         if total == 0 or refused >= total:
             raise CheckError(
                 f"{self.stage} is left with no study ({refused} of {total} refused)",
                 rule=f"{self.stage}.empty",
                 fix="see quarantine.parquet of this stage for the reasons",
             )
-        if refused > limit * total:
+        if counted > limit * candidates:
             raise CheckError(
-                f"{self.stage} refused {refused} of {total} series, more than {limit:.0%}",
+                f"{self.stage} refused {counted} of {candidates} series, more than {limit:.0%}",
                 rule="quarantine.max_fraction",
                 fix="mend the studies named in quarantine.parquet, or raise max_quarantined_fraction",
             )
