@@ -74,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command in FLOWS:
             return run_here(args)
-        from flows import local
+        from flows.local import down, up
 
-        return local.up(args.port) if args.command == "up" else local.down()
+        return up(args.port) if args.command == "up" else down()
     except VelvetError as error:
         if args.debug:
             traceback.print_exc()

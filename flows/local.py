@@ -22,6 +22,7 @@ from flows.environment import LOCAL_API, TRAINING_LIMIT, environment, project_ro
 from flows.supervise import end_session, session_members
 
 POOL = "velvet"
+SERVICES = {"prefect-server", "prefect-worker"}
 START_TIMEOUT_S = 120.0
 
 
@@ -101,9 +102,10 @@ def up(port: int) -> int:
     """Start the server and a worker and deploy prefect.yaml; does nothing if they run already."""
     root = project_root()
     found = running(root)
-    if found:
+    if set(found) == SERVICES:
         print(f"already up: {', '.join(sorted(found))}")
         return 0
+    down()
     _check_port(port)
     api = LOCAL_API.format(port=port)
     env = environment(root) | {"PREFECT_API_URL": api}
@@ -116,7 +118,9 @@ def up(port: int) -> int:
         _wait_healthy(api, server, root / "logs" / "prefect-server.log")
         write_text(root / "prefect.toml", f'home = "{root / ".prefect"}"\n\n[api]\nurl = "{api}"\n')
         _prefect(root, env, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        _prefect(root, env, "global-concurrency-limit", "create", TRAINING_LIMIT, "--limit", "1")
+        with contextlib.suppress(ServiceError):  # it exists already from an earlier `up`
+            _prefect(root, env, "global-concurrency-limit", "create", TRAINING_LIMIT, "--limit", "1")
+        _prefect(root, env, "global-concurrency-limit", "inspect", TRAINING_LIMIT)
         _prefect(root, env, "deploy", "--all")
         worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", "1"]
         sessions["prefect-worker"] = _start(root, "prefect-worker", worker, env).pid
