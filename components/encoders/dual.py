@@ -120,13 +120,14 @@ def skeleton(
     bound = bind_contract(contract, tokenizer)
     if embed_dim < 1:
         raise ConfigError("embed_dim is below 1", rule="encoder.embed_dim", fix="set it to 1 or more")
+    plain = {"name": text["name"], **text_params.model_dump(mode="json")}
+    if "initial_weights" in plain:
+        plain["initial_weights"] = None  # a path of this machine; saved weights replace it
     config = {
         "vision": {"name": vision["name"], **vision_params.model_dump(mode="json")},
-        "text": {"name": text["name"], **text_params.model_dump(mode="json")},
+        "text": plain,
         "embed_dim": embed_dim,
     }
-    if "initial_weights" in config["text"]:
-        config["text"]["initial_weights"] = None  # a path of this machine; saved weights replace it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         text_encoder = text_kind(text_params, vocab_size=tokenizer.vocab_size)

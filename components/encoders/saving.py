@@ -103,11 +103,8 @@ def _load_weights(encoder: DualEncoder, file: Path) -> None:
                 rule="weights.shape",
                 fix=RESTORE,
             )
-        if tensor.is_floating_point():
-            sound = bool(torch.isfinite(tensor).all())
-        else:
-            sound = torch.equal(tensor, wanted)  # tables of indices are never trained
-        if not sound:
+        trained = tensor.is_floating_point()  # tables of indices are not
+        if not (torch.isfinite(tensor).all() if trained else torch.equal(tensor, wanted)):
             raise IntegrityError(
                 f"{file.name}: {name} holds impossible values", rule="weights.values", fix=RESTORE
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,38 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from components.base.errors import ConfigError, IntegrityError
+from components.base.files import read_json
+from components.encoders.sentences import split_sentences
+from components.encoders.vocabulary import (
+    MAX_SENTENCES,
+    PREFIX,
+    SPECIAL_TOKENS,
+    engine_of,
+    learn_vocabulary,
+    read_vocabulary,
+    sentence_markers,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PREFIX = "##"
 FORMAT = "velvet.report-tokenizer/1"
 Arrays = dict[str, np.ndarray]
-
-_BOUNDARY = re.compile(r"(?<=[.!?])[ \t]+(?=[A-Z0-9(\[*-])|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*]|\d+[.)])\s)")
-_NOT_AN_END = re.compile(
-    r"(?:^|[\s(])(?:dr|mr|mrs|ms|prof|vs|e\.g|i\.e|cf|no|fig|im|se|approx|\d{1,2})\.$", re.I
-)
-
-
-def sentence_marker(number: int) -> str:
-    """The token before sentence `number` (from 1)."""
-    return f"[SEN_{number}]"
-
-
-def split_sentences(text: str) -> list[str]:
-    """Plain text to sentences: at `.!?` before a capital or a digit, at blank lines, at list items."""
-    sentences: list[str] = []
-    for piece in _BOUNDARY.split(text):
-        piece = " ".join(piece.split())
-        if not piece:
-            continue
-        if sentences and _NOT_AN_END.search(sentences[-1]):
-            sentences[-1] += f" {piece}"
-        else:
-            sentences.append(piece)
-    return sentences
 
 
 class ReportTokenizer:
@@ -59,7 +43,7 @@ class ReportTokenizer:
         *,
         lowercase: bool = True,
         max_length: int = 512,
-        max_sentences: int = 50,
+        max_sentences: int = MAX_SENTENCES,
         max_sentence_pieces: int = 200,
     ) -> None:
         """`vocab` in the order of ids, special tokens and sentence markers included."""
@@ -68,7 +52,7 @@ class ReportTokenizer:
         self.max_length, self.max_sentences = max_length, max_sentences
         self.max_sentence_pieces = max_sentence_pieces
         ids = {token: number for number, token in enumerate(self.vocab)}
-        markers = [sentence_marker(number + 1) for number in range(max_sentences)]
+        markers = sentence_markers(max_sentences)
         missing = [token for token in (*SPECIAL_TOKENS, *markers) if token not in ids]
         if (
             missing
@@ -105,38 +89,22 @@ class ReportTokenizer:
     ) -> ReportTokenizer:
         """Learn a lower-case WordPiece vocabulary of at most `vocab_size` ids (the alphabet is always kept).
 
-        Deterministic: the alphabet is sorted beforehand, as the trainer numbers unseen continuation
-        characters in the order of a hash map. `limits` are the limits of `__init__`.
+        The same texts give the same vocabulary. `limits` are the limits of `__init__`.
         """
-        from tokenizers import Tokenizer, models, trainers
-
-        texts = list(texts)
-        markers = [sentence_marker(number + 1) for number in range(limits.get("max_sentences", 50))]
-        engine = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        engine.normalizer, engine.pre_tokenizer = _front(lowercase=True)
-        alphabet = sorted(
-            {char for text in texts for char in engine.normalizer.normalize_str(text) if not char.isspace()}
-        )
-        fixed = [*SPECIAL_TOKENS, *markers, *alphabet, *(PREFIX + char for char in alphabet)]
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=max(vocab_size, len(fixed)),
-            min_frequency=min_frequency,
-            special_tokens=fixed,
-            limit_alphabet=len(alphabet),
-            show_progress=False,
-        )
-        engine.train_from_iterator(texts, trainer)
-        learnt = engine.get_vocab(with_added_tokens=True)
-        return cls(sorted(learnt, key=learnt.__getitem__), **limits)
+        vocab = learn_vocabulary(texts, vocab_size, min_frequency, limits.get("max_sentences", MAX_SENTENCES))
+        return cls(vocab, lowercase=True, **limits)
 
     @classmethod
     def from_folder(cls, folder: Path, **limits: int) -> ReportTokenizer:
         """Read a local `tokenizer.json` (ours or a WordPiece of Hugging Face) or `vocab.txt`; adds markers."""
-        vocab, lowercase = _read_vocab(folder)
-        if isinstance(vocab, ReportTokenizer):
-            return vocab
-        markers = [sentence_marker(number + 1) for number in range(limits.get("max_sentences", 50))]
+        ours = folder / "tokenizer.json"
+        if ours.is_file():
+            state = read_json(ours)
+            if isinstance(state, dict) and state.get("format") == FORMAT:
+                return cls.from_json(json.dumps(state))
+        vocab, lowercase = read_vocabulary(folder)
         known = set(vocab)
+        markers = sentence_markers(limits.get("max_sentences", MAX_SENTENCES))
         return cls([*vocab, *(m for m in markers if m not in known)], lowercase=lowercase, **limits)
 
     def to_json(self) -> str:
@@ -156,10 +124,13 @@ class ReportTokenizer:
         """The tokenizer of `to_json`; anything else is an `IntegrityError`."""
         try:
             state = json.loads(text)
-            if state.pop("format") != FORMAT or not all(isinstance(token, str) for token in state["vocab"]):
-                raise ValueError
-            return cls(state.pop("vocab"), **state)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            vocab, kind, lowercase = (state.pop(key) for key in ("vocab", "format", "lowercase"))
+            texts = isinstance(vocab, list) and all(isinstance(token, str) for token in vocab)
+            limits = all(type(value) is int for value in state.values())
+            if kind != FORMAT or not texts or not limits or not isinstance(lowercase, bool):
+                raise ValueError(kind)
+            return cls(vocab, lowercase=lowercase, **state)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError):
             raise IntegrityError(
                 "tokenizer.json is not a report tokenizer",
                 rule="tokenizer.format",
@@ -218,7 +189,7 @@ class ReportTokenizer:
 
     def _pieces(self, reports: Sequence[Sequence[str]]) -> list[list[np.ndarray]]:
         """The piece ids of every sentence; sentences without any piece are left out."""
-        flat = [sentence for report in reports for sentence in report]
+        flat = [sentence.encode("utf-8", "replace").decode() for report in reports for sentence in report]
         encoded = iter(self._wordpiece().encode_batch(flat, add_special_tokens=False))
         limit = self.max_sentence_pieces
         pieces: list[list[np.ndarray]] = []
@@ -251,44 +222,8 @@ class ReportTokenizer:
 
     def _wordpiece(self) -> Tokenizer:
         if self._engine is None:
-            from tokenizers import Tokenizer, models
-
-            ids = {token: number for number, token in enumerate(self.vocab)}
-            engine = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", continuing_subword_prefix=PREFIX))
-            engine.normalizer, engine.pre_tokenizer = _front(self.lowercase)
-            self._engine = engine
+            self._engine = engine_of(self.vocab, self.lowercase)
         return self._engine
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engine": None}
-
-
-def _front(lowercase: bool) -> tuple[Any, Any]:
-    """BERT's normaliser and pre-tokeniser."""
-    from tokenizers import normalizers, pre_tokenizers
-
-    return normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer()
-
-
-def _read_vocab(folder: Path) -> tuple[list[str] | ReportTokenizer, bool]:
-    """The tokens in the order of ids and whether text is lower-cased."""
-    file = folder / "tokenizer.json"
-    if file.is_file():
-        text = file.read_text(encoding="utf-8")
-        state = json.loads(text)
-        if state.get("format") == FORMAT:
-            return ReportTokenizer.from_json(text), True
-        model = state.get("model", {})
-        if model.get("type", "WordPiece") == "WordPiece" and isinstance(model.get("vocab"), dict):
-            vocab = {**model["vocab"], **{t["content"]: t["id"] for t in state.get("added_tokens", [])}}
-            return sorted(vocab, key=vocab.__getitem__), bool(
-                (state.get("normalizer") or {}).get("lowercase", True)
-            )
-    elif (folder / "vocab.txt").is_file():
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        return [line for line in lines if line], True
-    raise ConfigError(
-        f"{folder.name} holds neither a WordPiece tokenizer.json nor a vocab.txt",
-        rule="tokenizer.folder",
-        fix="give the local folder of a BERT model, or null to train a tokenizer on the cohort",
-    )

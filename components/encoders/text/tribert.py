@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from components.encoders.tokenization import ReportTokenizer
 
 
-class Params(Config):
+class TriBertParams(Config):
     """Sizes of TriBERT; `initial_weights` is a local folder of a BERT (CXR-BERT) or null."""
 
     hidden: int = Field(768, ge=1)
@@ -41,7 +41,7 @@ class Params(Config):
     initial_weights: str | None = None
 
     @model_validator(mode="after")
-    def _heads_divide_hidden(self) -> Params:
+    def _heads_divide_hidden(self) -> TriBertParams:
         if self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} does not divide by {self.heads} heads")
         return self
@@ -50,7 +50,7 @@ class Params(Config):
 class Embeddings(nn.Module):
     """Token, position and sentence (type) embeddings, summed, normalised, dropped out."""
 
-    def __init__(self, params: Params, vocab_size: int) -> None:
+    def __init__(self, params: TriBertParams, vocab_size: int) -> None:
         super().__init__()
         self.words = nn.Embedding(vocab_size, params.hidden, padding_idx=0)
         self.positions = nn.Embedding(params.max_positions, params.hidden)
@@ -69,9 +69,9 @@ class Embeddings(nn.Module):
 class TriBert(TextEncoder):
     """The text encoder; `hidden_states` runs the text layers, `multimodal` those above them."""
 
-    Params: ClassVar[type[Config]] = Params
+    Params: ClassVar[type[Config]] = TriBertParams
 
-    def __init__(self, params: Params, vocab_size: int) -> None:
+    def __init__(self, params: TriBertParams, vocab_size: int) -> None:
         super().__init__()
         self.params = params
         self.hidden_size, self.vocab_size = params.hidden, vocab_size

@@ -21,7 +21,7 @@ from components.encoders.vision import VISION
 NUM_STAGES = 4
 
 
-class Params(Config):
+class SwinParams(Config):
     """Sizes of the Swin encoder."""
 
     patch: int = Field(2, ge=1)
@@ -34,7 +34,7 @@ class Params(Config):
     gradient_checkpointing: bool = False
 
     @model_validator(mode="after")
-    def _heads_divide_channels(self) -> Params:
+    def _heads_divide_channels(self) -> SwinParams:
         for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
             channels = self.embed_dim * 2**stage
             if depth < 1 or heads < 1 or channels % heads:
@@ -46,9 +46,9 @@ class Params(Config):
 class SwinEncoder(VisionEncoder):
     """Five scales: strides patch * (1, 2, 4, 8, 16); pooled is the mean of the coarsest."""
 
-    Params: ClassVar[type[Config]] = Params
+    Params: ClassVar[type[Config]] = SwinParams
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: SwinParams) -> None:
         super().__init__()
         self.params = params
         self.channels = tuple(params.embed_dim * 2**scale for scale in range(NUM_STAGES + 1))
@@ -74,7 +74,7 @@ class SwinEncoder(VisionEncoder):
         super().train(mode)
         for module in self.backbone.modules():
             if hasattr(module, "use_checkpoint"):
-                module.use_checkpoint = mode and self.params.gradient_checkpointing
+                setattr(module, "use_checkpoint", mode and self.params.gradient_checkpointing)  # noqa: B010
         return self
 
     def forward(self, volume: Tensor) -> VolumeFeatures:
