@@ -1,0 +1,165 @@
+"""The de-identifier: layers in order, the lexicon, the merge, the action `tag`, repeated until nothing is left.
+
+It fails closed: a detector's error, a time-out or an encoding that cannot be trusted raises `Refusal`, and
+the caller sets the study aside. The result depends on the note and its study only.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from components.reports.deid.contacts import Contacts
+from components.reports.deid.dates import Dates
+from components.reports.deid.identifiers import Identifiers
+from components.reports.deid.keep import split_protected
+from components.reports.deid.known import KnownPhi
+from components.reports.deid.merge import merge
+from components.reports.deid.names import Names
+from components.reports.deid.note import Note
+from components.reports.deid.places import Places
+from components.reports.deid.span import Layer, Span, StudyContext
+
+_UNREADABLE = re.compile(
+    "[\ufffd\x00-\x08\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)
+_MOJIBAKE = re.compile("[ÃÂ][\u0080-\u00bf]|â€|Ä[±Ÿ°]|Å[\u0178\u0080-\u00bf]")
+MAX_PASSES = 6
+
+
+class Refusal(Exception):
+    """A note that must not be passed on; `rule` names why, `reason` is one sentence without PHI."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(reason)
+        self.rule, self.reason = rule, reason
+
+
+@dataclass(frozen=True)
+class Change:
+    """One replacement: `[old_start, old_end)` of the raw text became `[new_start, new_end)` of the new."""
+
+    old_start: int
+    old_end: int
+    new_start: int
+    new_end: int
+    original: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Result:
+    """The new text, its changes in order, and what the lexicon overruled (offsets on the raw text)."""
+
+    text: str
+    changes: tuple[Change, ...]
+    overruled: tuple[Span, ...]
+
+
+def default_layers() -> tuple[Layer, ...]:
+    """The layers in force, in order."""
+    return (KnownPhi(), Dates(), Contacts(), Identifiers(), Names(), Places())
+
+
+def restore(text: str, changes: Sequence[Change]) -> str:
+    """The raw text again, from the new text and its changes (the inverse of the action)."""
+    parts, place = [], 0
+    for change in changes:
+        parts += [text[place : change.new_start], change.original]
+        place = change.new_end
+    return "".join([*parts, text[place:]])
+
+
+class Deidentifier:
+    """Turns raw notes into tagged ones."""
+
+    def __init__(self, layers: Sequence[Layer] | None = None) -> None:
+        """`layers` default to `default_layers()`."""
+        self.layers = tuple(layers) if layers is not None else default_layers()
+
+    def __call__(self, raw: str, study: StudyContext, timeout_s: float = 10.0) -> Result:
+        """De-identify one note; raises `Refusal` when it must not be passed on."""
+        _check_encoding(raw)
+        deadline = time.monotonic() + timeout_s
+        spans: list[Span] = []
+        overruled: list[Span] = []
+        text: str = raw
+        changes: tuple[Change, ...] = ()
+        for number in range(MAX_PASSES):
+            found, dropped = self.detect(text, study, deadline)
+            if number == 0:
+                overruled = dropped
+            new = [_to_raw(span, changes) for span in found]
+            if not new:
+                return Result(text, tuple(changes), tuple(overruled))
+            spans = merge(raw, [*spans, *new])
+            text, changes = tag(raw, spans)
+        raise Refusal("deidentify.unstable", "the text still changes after several passes")
+
+    def detect(
+        self, raw: str, study: StudyContext, deadline: float = float("inf")
+    ) -> tuple[list[Span], list[Span]]:
+        """Merged spans on `raw`, and those that the lexicon overruled."""
+        note = Note(raw)
+        found: list[Span] = []
+        for layer in self.layers:
+            try:
+                found += layer.detect(note, study)
+            except Refusal:
+                raise
+            except Exception as error:
+                raise Refusal(
+                    "deidentify.detector", f"the layer {layer.name} met a {type(error).__name__}"
+                ) from None
+            if time.monotonic() > deadline:
+                raise Refusal("deidentify.timeout", "the note took longer than timeout_s")
+        kept, dropped = split_protected(note, found)
+
+        def outside(span: Span) -> Span:
+            start, end = note.raw_span(span.start, span.end)
+            return replace(span, start=start, end=end)
+
+        return [outside(span) for span in merge(note.view, kept)], [outside(span) for span in dropped]
+
+
+def _check_encoding(raw: str) -> None:
+    if _UNREADABLE.search(raw):
+        raise Refusal("deidentify.encoding", "the text holds characters that no text has (wrong encoding)")
+    if not raw.isascii() and _MOJIBAKE.search(raw):
+        raise Refusal("deidentify.encoding", "the text was decoded with the wrong encoding")
+
+
+def tag(raw: str, spans: Sequence[Span]) -> tuple[str, tuple[Change, ...]]:
+    """Replace each span by `[KIND]`; returns the new text and the changes."""
+    parts: list[str] = []
+    changes: list[Change] = []
+    place = length = 0
+    for span in spans:
+        label = f"[{span.kind}]"
+        parts += [raw[place : span.start], label]
+        length += span.start - place
+        changes.append(
+            Change(span.start, span.end, length, length + len(label), raw[span.start : span.end], span)
+        )
+        length += len(label)
+        place = span.end
+    return "".join([*parts, raw[place:]]), tuple(changes)
+
+
+def _to_raw(span: Span, changes: Sequence[Change]) -> Span:
+    """A span on a tagged text as a span on the raw text (it never cuts a tag)."""
+
+    def back(offset: int, end: bool) -> int:
+        shift = 0
+        for change in changes:
+            if offset >= change.new_end:
+                shift = change.old_end - change.new_end
+            elif offset > change.new_start or (offset == change.new_start and not end):
+                return change.old_end if end else change.old_start
+            else:
+                break
+        return offset + shift
+
+    return replace(span, start=back(span.start, False), end=back(span.end, True))

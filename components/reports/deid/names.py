@@ -1,0 +1,383 @@
+"""Layer 3: names by their context - titles, degrees, labels, signatures, who was told - and their echo.
+
+No list of names decides: a title, a label or a cue does, and then a run of words that may be a name. A
+list of given names is used only for `Given Family` without any cue, with a low score.
+"""
+
+from __future__ import annotations
+
+import re
+
+from components.reports.deid.known import in_capitals, is_person_here
+from components.reports.deid.note import Note
+from components.reports.deid.span import Span, StudyContext
+from components.reports.lexicon import words
+
+_TITLES = {
+    "dr": "STAFF",
+    "drs": "STAFF",
+    "doctor": "STAFF",
+    "prof": "STAFF",
+    "professor": "STAFF",
+    "dra": "STAFF",
+    "nurse": "STAFF",
+    "uzm": "STAFF",
+}
+_TITLES |= {
+    "mr": "PATIENT",
+    "mrs": "PATIENT",
+    "ms": "PATIENT",
+    "miss": "PATIENT",
+    "mx": "PATIENT",
+    "sra": "PATIENT",
+    "herr": "PATIENT",
+    "frau": "PATIENT",
+}
+_PARTICLES = frozenset(
+    "van von der den de del della di da dos das du la le al el bin ibn ben ter ten st san mc mac o d abu".split()
+)
+_DEGREE = re.compile(
+    r"[ ,]{0,3}(?:M\.? ?D\.?|D\.? ?O\.?|Ph\.? ?D\.?|MBBS|MBChB|FRCR|FRCPC|FACR|FACS|R\.? ?N\.?|N\.? ?P\.?|DNP|CRNP|APRN|ARNP|PA-?C|R\.?T\.?(?: ?\(R\))?|RDMS|DDS|DPM)(?![A-Za-z])",
+)
+_DEGREE_WORDS = frozenset(
+    {
+        "md",
+        "m",
+        "do",
+        "phd",
+        "mbbs",
+        "mbchb",
+        "frcr",
+        "frcpc",
+        "facr",
+        "rn",
+        "np",
+        "dnp",
+        "crnp",
+        "aprn",
+        "arnp",
+        "pa",
+        "rt",
+        "dds",
+        "dpm",
+        "d",
+    }
+)
+_BY = frozenset({
+    "dictated", "signed", "interpreted", "read", "transcribed", "approved", "verified", "authenticated", "reported", "prepared", "finalized", "finalised", "attested", "performed",
+    "referred", "ordered", "requested", "reviewed", "typed", "edited", "validated", "released", "supervised", "electronically", "released", "written", "entered", "scanned", "seen",
+    "confirmed", "injected", "created", "generated", "authored", "completed", "report", "study", "exam", "co-signed", "cosigned", "protocolled", "monitored", "consented",
+})  # fmt: skip
+_TOLD = {
+    "discussed": {"with"}, "communicated": {"to", "with"}, "conveyed": {"to"}, "relayed": {"to"}, "reported": {"to"}, "called": {"to", ""}, "telephoned": {"to", ""},
+    "notified": {""}, "informed": {""}, "paged": {""}, "spoke": {"with", "to"}, "spoken": {"with", "to"}, "faxed": {"to"}, "mailed": {"to"}, "given": {"to"}, "sent": {"to"},
+    "contacted": {""}, "reached": {""}, "texted": {""}, "phoned": {"to", ""}, "consulted": {"with", ""}, "attention": {""}, "attn": {""}, "dear": {""},
+}  # fmt: skip
+_LABELS = {
+    "patient": "PATIENT", "pt": "PATIENT", "name": "PATIENT", "hasta": "PATIENT", "paciente": "PATIENT", "re": "PATIENT", "soyadi": "PATIENT", "nom": "PATIENT", "nombre": "PATIENT",
+    "physician": "STAFF", "provider": "STAFF", "attending": "STAFF", "radiologist": "STAFF", "resident": "STAFF", "technologist": "STAFF", "tech": "STAFF", "fellow": "STAFF",
+    "surgeon": "STAFF", "consultant": "STAFF", "clinician": "STAFF", "doctor": "STAFF", "referrer": "STAFF", "referring": "STAFF", "cc": "STAFF", "attn": "STAFF", "doktor": "STAFF",
+    "dictator": "STAFF", "transcriptionist": "STAFF", "author": "STAFF", "pcp": "STAFF", "operator": "STAFF", "reader": "STAFF", "signer": "STAFF", "by": "STAFF", "md": "STAFF",
+    "requestor": "STAFF", "requester": "STAFF", "sonographer": "STAFF", "nurse": "STAFF", "guardian": "PERSON", "spouse": "PERSON", "contact": "PERSON", "kin": "PERSON", "to": "STAFF",
+}  # fmt: skip
+_WEAK_LABELS = frozenset(
+    {
+        "patient",
+        "re",
+        "to",
+        "pt",
+        "contact",
+        "attending",
+        "resident",
+        "fellow",
+        "tech",
+        "nurse",
+        "reader",
+        "consultant",
+        "operator",
+    }
+)
+_LABEL_END = re.compile(r"(?:'s)?(?:\(s\))?(?: name| id)?s? ?[:=] ?")
+_LEADS = frozenset(
+    {
+        "dr",
+        "drs",
+        "doctor",
+        "prof",
+        "professor",
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "attending",
+        "resident",
+        "radiologist",
+        "physician",
+        "surgeon",
+        "fellow",
+        "nurse",
+        "technologist",
+    }
+)
+_PIPE_NAME = re.compile(
+    r"^[ \t]*([A-Z][\w'-]{1,30}, ?[A-Z][\w'-]{0,30}(?: [A-Z]\.?)?)(?= ?[|(]| {1,3}(?:MRN|DOB|ID|#|\d{4,}))",
+    re.MULTILINE,
+)
+_CARET = re.compile(r"(?<![\w^])[^\W\d_][\w'-]{0,40}(?:\^{1,3}[^\W\d_][\w'-]{0,40}){1,3}")
+_TYPIST = re.compile(r"^[ \t]*[A-Za-z]{2,4} ?[/:] ?[a-z]{2,4}[ \t]*$", re.MULTILINE)
+_AFTER_SLASH = re.compile(r" ?/ ?[A-Za-z]{2,3}(?![\w/])")
+_NAME_GAPS = frozenset({" ", "  ", "-", "'", ". ", ".", "' "})
+_MAX_WORDS = 4
+
+
+class Names:
+    """Finds names of patients, staff and relatives by their context."""
+
+    name = "names"
+
+    def detect(self, text: Note, study: StudyContext) -> list[Span]:
+        """Spans of names; each name found with confidence is then sought in the whole note."""
+        spans: list[Span] = []
+        stop, given = words("stop"), words("first_names")
+        for number, word in enumerate(text.words):
+            run = self._context(text, number, word, stop, given)
+            if run:
+                begin, end, kind, rule, score = run
+                spans.append(Span(begin, end, kind, self.name, rule, score))
+        view = text.view
+        if "|" in view or "(" in view or "MRN" in view or "DOB" in view:
+            spans += [
+                Span(*match.span(1), "PATIENT", self.name, "name.header_line", 0.9)
+                for match in _PIPE_NAME.finditer(view)
+            ]
+        if "^" in view:
+            spans += [
+                Span(*match.span(), "PERSON", self.name, "name.caret", 0.9) for match in _CARET.finditer(view)
+            ]
+        if "/" in view or ":" in view:
+            spans += [
+                Span(*match.span(), "STAFF", self.name, "name.typist", 0.6)
+                for match in _TYPIST.finditer(view)
+                if match.group().strip() not in ("n/a",) and _is_typist(match.group())
+            ]
+        return spans + echo(text, spans, self.name)
+
+    def _context(
+        self, text: Note, number: int, word: str, stop: frozenset[str], given: frozenset[str]
+    ) -> tuple[int, int, str, str, float] | None:
+        if word in _TITLES:
+            if (
+                word in ("nurse", "miss", "uzm", "sra", "herr", "frau", "doctor", "professor")
+            ) and not text.token(number)[0].isupper():
+                return None
+            return self._take(text, number + 1, _TITLES[word], "name.title", 1.0, lower=True)
+        if word == "by" and number and (text.words[number - 1] in _BY or _colon_after(text, number)):
+            sure = _colon_after(text, number) or text.words[number - 1] in (
+                "dictated",
+                "signed",
+                "transcribed",
+                "interpreted",
+                "approved",
+                "verified",
+                "authenticated",
+                "read",
+            )
+            return self._take(text, number + 1, "STAFF", "name.by", 0.95, lower=sure, comma=True)
+        if word in _TOLD and number + 2 < len(text.words):
+            follow = text.words[number + 1]
+            steps = _TOLD[word]
+            at = number + 2 if follow in steps else number + 1 if "" in steps else 0
+            return (
+                self._take(text, at, "STAFF", "name.told", 0.8)
+                if at and "\n\n" not in text.gap(at - 1)
+                else None
+            )
+        if word in _LABELS and (label := _LABEL_END.match(text.view, text.ends[number])):
+            at = number + 1
+            while at < len(text.words) and text.starts[at] < label.end():
+                at += 1
+            weak = word in _WEAK_LABELS
+            found = self._take(text, at, _LABELS[word], "name.label", 0.9, lower=not weak, comma=True)
+            return found if found and (not weak or _looks_whole(text, found[0], found[1])) else None
+        if word in _DEGREE_WORDS and number:
+            return self._before_degree(text, number, stop)
+        if word in given and number + 1 < len(text.words) and text.token(number)[0].isupper():
+            return self._given_family(text, number, word, stop)
+        return None
+
+    def _take(
+        self,
+        text: Note,
+        at: int,
+        kind: str,
+        rule: str,
+        score: float,
+        lower: bool = False,
+        comma: bool = False,
+    ) -> tuple[int, int, str, str, float] | None:
+        """The run of name-like words that begins at token `at`, or None."""
+        stop = words("stop")
+        while at < len(text.words) and text.words[at] in _LEADS and at and "\n\n" not in text.gap(at - 1):
+            at += 1
+        if (
+            at >= len(text.words)
+            or not set(text.gap(at - 1)) <= set(" .:=,-*#_\n")
+            or text.gap(at - 1).count("\n") > 1
+        ):
+            return None
+        end, taken, used_comma = at, 0, False
+        while end < len(text.words) and taken < _MAX_WORDS:
+            if end > at:
+                gap = text.gap(end - 1)
+                if gap == ". " and len(text.words[end - 1]) > 1 and text.words[end - 1] not in _PARTICLES:
+                    break
+                if (
+                    gap in (", ", ",")
+                    and comma
+                    and not used_comma
+                    and not _DEGREE.match(text.view, text.ends[end - 1])
+                ):
+                    used_comma = True
+                elif gap not in _NAME_GAPS:
+                    break
+            if not self._fits(text, end, stop, lower) and not (comma and self._family_first(text, end, stop)):
+                break
+            taken += 1
+            end += 1
+        while end > at and text.words[end - 1] in _PARTICLES and len(text.words[end - 1]) > 1:
+            end -= 1
+        if end == at or (end - at == 1 and len(text.words[at]) == 1 and not text.token(at).isupper()):
+            return None
+        finish = text.ends[end - 1]
+        if slash := _AFTER_SLASH.match(text.view, finish):
+            finish = slash.end()
+        return text.starts[at], finish, kind, rule, score
+
+    @staticmethod
+    def _fits(text: Note, number: int, stop: frozenset[str], lower: bool) -> bool:
+        word, written = text.words[number], text.token(number)
+        if any(char.isdigit() for char in word):
+            return False
+        if word in _PARTICLES:
+            return True
+        if word in stop and not (
+            len(word) > 2 and word in words("ambiguous") and written[0].isupper() and not written.isupper()
+        ):
+            return False
+        if written[0].isupper():
+            return not (len(written) > 1 and _DEGREE.fullmatch(written))
+        return lower or not written[0].islower()
+
+    @staticmethod
+    def _family_first(text: Note, number: int, stop: frozenset[str]) -> bool:
+        """`HEAD, PRIYA` after a label: a family name that is also a word, then a comma and a given name."""
+        if text.words[number] not in words("ambiguous") or number + 1 >= len(text.words):
+            return False
+        given = text.token(number + 1)
+        return (
+            text.gap(number) in (",", ", ")
+            and given[0].isupper()
+            and given.lower() not in stop
+            and not given[-1].isdigit()
+        )
+
+    @staticmethod
+    def _before_degree(
+        text: Note, number: int, stop: frozenset[str]
+    ) -> tuple[int, int, str, str, float] | None:
+        gap = text.gap(number - 1)
+        if gap not in (", ", " ", ",", ",  ") or not _DEGREE.match(text.view, text.starts[number]):
+            return None
+        first, place = number, number - 1
+        while place >= 0 and number - place <= _MAX_WORDS:
+            joined = (
+                place == number - 1
+                or text.gap(place) in _NAME_GAPS
+                or (text.gap(place) in (", ", ",") and text.token(place).isupper())
+            )
+            word, written = text.words[place], text.token(place)
+            if not joined or word in stop or any(char.isdigit() for char in word) or not written[0].isupper():
+                break
+            first, place = place, place - 1
+        if first == number or (number - first == 1 and "," not in gap):
+            return None
+        return text.starts[first], text.ends[number - 1], "STAFF", "name.degree", 0.9
+
+    @staticmethod
+    def _given_family(
+        text: Note, number: int, word: str, stop: frozenset[str]
+    ) -> tuple[int, int, str, str, float] | None:
+        last = number + 1
+        if (
+            text.gap(number) == " "
+            and len(text.words[last]) == 1
+            and last + 1 < len(text.words)
+            and text.gap(last) in (". ", " ")
+        ):
+            last += 1
+        written, follower = text.token(last), text.words[last]
+        joined = text.gap(number) == " " if last == number + 1 else True
+        if (
+            not joined
+            or not written[0].isupper()
+            or len(written) < 2
+            or follower in stop
+            or any(c.isdigit() for c in follower)
+        ):
+            return None
+        if word in words("ambiguous") and (text.first_in_sentence(number) or in_capitals(text, number)):
+            return None
+        if written.isupper() and in_capitals(text, number) and follower in words("ambiguous"):
+            return None
+        return text.starts[number], text.ends[last], "PERSON", "name.given_family", 0.7
+
+
+def _colon_after(text: Note, number: int) -> bool:
+    return text.view[text.ends[number] : text.ends[number] + 2].lstrip().startswith(":")
+
+
+def _is_typist(line: str) -> bool:
+    left, _, right = line.strip().replace(":", "/").partition("/")
+    return (
+        left.strip().isupper()
+        and len(left.strip()) <= 3
+        and left.strip().lower() not in words("stop")
+        and right.strip() not in words("stop")
+    )
+
+
+def _looks_whole(text: Note, start: int, end: int) -> bool:
+    """A name after a weak label has two words, or is all that stands on its line."""
+    found = text.view[start:end]
+    rest = text.view[end : end + 40].partition("\n")[0].strip(" .,")
+    return ((" " in found or "," in found) and not found.islower()) or not rest
+
+
+def echo(text: Note, spans: list[Span], layer: str) -> list[Span]:
+    """Other places of the parts of names found with confidence, so that one cue protects a whole note."""
+    parts: dict[str, str] = {}
+    stop, ambiguous = words("stop"), words("ambiguous")
+    covered: list[tuple[int, int]] = sorted((span.start, span.end) for span in spans)
+    for span in spans:
+        if span.score < 0.8:
+            continue
+        for piece in re.findall(r"[^\W\d_]+", text.view[span.start : span.end].partition("/")[0].lower()):
+            if len(piece) > 2 and piece not in stop:
+                parts.setdefault(piece, span.kind)
+    if not parts:
+        return []
+    found: list[Span] = []
+    cursor = 0
+    for number, word in enumerate(text.words):
+        kind = parts.get(word)
+        if kind is None:
+            continue
+        start, end = text.starts[number], text.ends[number]
+        while cursor < len(covered) and covered[cursor][1] <= start:
+            cursor += 1
+        if cursor < len(covered) and covered[cursor][0] <= start < covered[cursor][1]:
+            continue
+        if word in ambiguous and not is_person_here(text, number):
+            continue
+        found.append(Span(start, end, kind, layer, "name.echo", 0.75))
+    return found

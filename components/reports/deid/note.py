@@ -1,0 +1,130 @@
+"""A note as the detectors see it: folded to plain letters, without invisible characters, cut into tokens.
+
+`view` is the raw text with diacritics folded one letter to one letter (so that a rule for `Muller` meets
+`Müller`), typographic dashes, quotes and spaces made plain, and zero-width and combining characters taken
+out (so that nothing hides behind them). `raw_span` leads back to the offsets of the raw text.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cached_property, lru_cache
+
+_TOKEN = re.compile(r"[^\W_]+")
+_INVISIBLE = frozenset(
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d"
+    "\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f\ufeff"
+)
+_SPECIAL = {
+    "ı": "i",
+    "ł": "l",
+    "Ł": "L",
+    "ø": "o",
+    "Ø": "O",
+    "đ": "d",
+    "Đ": "D",
+    "ß": "s",
+    "æ": "a",
+    "Æ": "A",
+}
+_SPECIAL |= {
+    "œ": "o",
+    "Œ": "O",
+    "þ": "t",
+    "Þ": "T",
+    "ð": "d",
+    "Ð": "D",
+    "ħ": "h",
+    "Ħ": "H",
+    "ŋ": "n",
+    "’": "'",
+}
+_SPECIAL |= {"‘": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "\t": " ", "\x0b": " ", "\x0c": "\n"}
+_SPECIAL |= {"\r": "\n", "\u2028": "\n", "\u2029": "\n", "\u0085": "\n"}
+
+
+@lru_cache(maxsize=4096)
+def _fold(char: str) -> str:
+    """One plain character for `char`, or "" when it is invisible or a combining mark."""
+    if char in _SPECIAL:
+        return _SPECIAL[char]
+    if char < "\x7f":
+        return char
+    if char in _INVISIBLE or unicodedata.combining(char) or 0xFE00 <= ord(char) <= 0xFE0F:
+        return ""
+    category = unicodedata.category(char)
+    if category == "Pd":
+        return "-"
+    if category == "Zs":
+        return " "
+    if category == "Nd":
+        return str(unicodedata.digit(char))
+    base = unicodedata.normalize("NFKD", char)[0]
+    return base if base.isalnum() else char
+
+
+def fold(text: str) -> str:
+    """`text` in plain letters; its length may shrink (see `Note`)."""
+    if text.isascii():
+        return text.replace("\r", "\n").replace("\t", " ").replace("`", "'")
+    return "".join(map(_fold, text))
+
+
+class Note:
+    """One report: `raw`, its `view`, and the view's tokens (runs of letters and digits)."""
+
+    def __init__(self, raw: str) -> None:
+        """Fold `raw`; offsets lead back through `raw_span`."""
+        self.raw = raw
+        self.view = fold(raw)
+        self._index: list[int] | None = None
+        if len(self.view) != len(raw):
+            self._index = [place for place, char in enumerate(raw) if _fold(char)]
+
+    def raw_span(self, start: int, end: int) -> tuple[int, int]:
+        """Offsets on `raw` of the view's `[start, end)`; invisible characters inside are included."""
+        if self._index is None or end <= start:
+            return start, end
+        return self._index[start], self._index[end - 1] + 1
+
+    @cached_property
+    def _tokens(self) -> tuple[list[int], list[int], list[str]]:
+        starts, ends = [], []
+        for match in _TOKEN.finditer(self.view):
+            starts.append(match.start())
+            ends.append(match.end())
+        lower = self.view.lower()
+        if len(lower) != len(self.view):
+            return starts, ends, [self.view[a:b].lower() for a, b in zip(starts, ends)]
+        return starts, ends, [lower[a:b] for a, b in zip(starts, ends)]
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each token begins on the view."""
+        return self._tokens[0]
+
+    @property
+    def ends(self) -> list[int]:
+        """Where each token ends on the view."""
+        return self._tokens[1]
+
+    @property
+    def words(self) -> list[str]:
+        """Each token in lower case."""
+        return self._tokens[2]
+
+    def gap(self, left: int) -> str:
+        """The view between token `left` and the next one."""
+        return self.view[self.ends[left] : self.starts[left + 1]]
+
+    def token(self, number: int) -> str:
+        """A token as it is written on the view."""
+        return self.view[self.starts[number] : self.ends[number]]
+
+    def first_in_sentence(self, number: int) -> bool:
+        """True when token `number` begins the text, a line or a sentence (so that its capital says nothing)."""
+        if number == 0:
+            return True
+        gap = self.gap(number - 1)
+        return "\n" in gap or any(mark in gap for mark in ".:;!?*|") or self.words[number - 1].isdigit()

@@ -1,0 +1,36 @@
+"""Word lists of the reports room: one entry a line in a .txt file, `#` begins a comment."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def entries(name: str) -> tuple[str, ...]:
+    """The entries of `NAME.txt` in the file's order; a line may hold several, separated by commas."""
+    found: list[str] = []
+    for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+        content = line.partition("#")[0]
+        found += [part.strip() for part in content.split(",") if part.strip()]
+    return tuple(found)
+
+
+@cache
+def words(name: str) -> frozenset[str]:
+    """The entries of `NAME.txt` in lower case, as a set."""
+    return frozenset(entry.lower() for entry in entries(name))
+
+
+@cache
+def mapping(name: str) -> dict[str, tuple[str, ...]]:
+    """`NAME.txt` with lines `key: entry, entry`; a key may recur, its entries are then joined."""
+    found: dict[str, tuple[str, ...]] = {}
+    for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+        key, colon, rest = line.partition("#")[0].partition(":")
+        if colon:
+            values = tuple(part.strip() for part in rest.split(",") if part.strip())
+            found[key.strip()] = found.get(key.strip(), ()) + values
+    return found
