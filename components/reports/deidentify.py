@@ -238,7 +238,7 @@ def _write_texts(outcomes: Sequence[Outcome], params: Params, context: StepConte
     places = [(name, number) for name in ("old_start", "old_end", "new_start", "new_end")]
     layout = pa.schema([("study_key", text), *places, ("original", pa.large_string())])
     write_table(context.restricted_out / "offsets.parquet", pa.Table.from_pylist(offsets, schema=layout))
-    words = [
+    about: list[tuple[str, Any]] = [
         ("text", pa.large_string()),
         ("kind", text),
         ("layer", text),
