@@ -78,7 +78,11 @@ def test_mistakes_name_the_key_and_change_nothing(
 
 
 def test_one_run_at_a_time(workspace: Path) -> None:
-    with exclusive(workspace), pytest.raises(StorageError, match="using this workspace"), exclusive(workspace):
+    with (
+        exclusive(workspace),
+        pytest.raises(StorageError, match="using this workspace"),
+        exclusive(workspace),
+    ):
         pytest.fail("two runs in one workspace")
     with exclusive(workspace):
         assert ((workspace / "restricted").stat().st_mode & 0o777) == 0o700

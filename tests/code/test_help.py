@@ -12,7 +12,12 @@ from tests.conftest import ROOT
 
 HEAVY = {"torch", "monai", "transformers", "lightning", "pandas", "pyarrow", "great_expectations", "prefect", "bentoml",
          "onnxruntime", "scipy", "sklearn", "matplotlib", "SimpleITK", "dvc"}  # fmt: skip
-COMMANDS = [stage.module for stage in STAGES] + ["flows", "serving.server", "serving.client", "serving.triton"]
+COMMANDS = [stage.module for stage in STAGES] + [
+    "flows",
+    "serving.server",
+    "serving.client",
+    "serving.triton",
+]
 
 PROBE = """
 import runpy, sys
@@ -30,7 +35,11 @@ print("\\nHEAVY", ",".join(heavy), "CODE", code)
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_is_light(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(heavy=HEAVY), module], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROBE.format(heavy=HEAVY), module],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "usage:" in done.stdout
     last = done.stdout.strip().splitlines()[-1]

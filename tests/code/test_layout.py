@@ -14,7 +14,15 @@ from components.base.stages import STAGES
 from tests.conftest import ROOT
 
 ROOMS = {"flows", "components", "data_checks", "serving", "infra", "tests", "docs"}
-FILES = {"README.md", "Makefile", "pyproject.toml", "constraints.txt", "params.yaml", "dvc.yaml", "prefect.yaml"}
+FILES = {
+    "README.md",
+    "Makefile",
+    "pyproject.toml",
+    "constraints.txt",
+    "params.yaml",
+    "dvc.yaml",
+    "prefect.yaml",
+}
 
 
 def tracked() -> list[Path]:
