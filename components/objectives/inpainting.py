@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.base.errors import ConfigError
 from components.objectives import OBJECTIVES
 from components.objectives._shared import (
     Batch,
@@ -25,20 +24,14 @@ MIN_CHANNELS = 4
 
 
 def strides_of(vision: nn.Module, size: Sequence[int]) -> tuple[int, int, int]:
-    """Voxels of the input per position of the deepest scale along each axis, seen from one empty pass."""
+    """Voxels of the input per position of the deepest scale along each axis (rounded up), from one empty pass."""
     training = vision.training
     weight = next(vision.parameters())
     probe = torch.zeros((1, 1, *size), dtype=weight.dtype, device=weight.device)
     with torch.no_grad():
         deepest = vision.eval()(probe).scales[-1].shape[2:]
     vision.train(training)
-    if any(whole % part for whole, part in zip(size, deepest, strict=True)):
-        raise ConfigError(
-            f"the input size {tuple(size)} is no multiple of the deepest scale {tuple(deepest)}",
-            rule="objective.inpainting",
-            fix="choose a size that the vision encoder divides evenly",
-        )
-    x, y, z = (whole // part for whole, part in zip(size, deepest, strict=True))
+    x, y, z = (-(-whole // part) for whole, part in zip(size, deepest, strict=True))
     return x, y, z
 
 
@@ -71,7 +64,8 @@ def deconvolutions(channels: int, strides: Sequence[int]) -> nn.Sequential:
 class Inpainting(Objective):
     """L1 over the whole volume between the rebuilt view and the turned but uncut crop (Swin UNETR's recipe).
 
-    A chain of transposed convolutions without norm or activation; any number of rows works.
+    A chain of transposed convolutions without norm or activation, resized only where the crop is no multiple
+    of the encoder's stride; any number of rows works.
     """
 
     class Params(ObjectiveParams):
@@ -98,9 +92,5 @@ class Inpainting(Objective):
         target = views_of(batch, features, self.params.views).targets
         rebuilt = full_precision(self.head(deepest))
         if rebuilt.shape != target.shape:
-            raise ConfigError(
-                f"inpainting gives {tuple(rebuilt.shape[2:])} voxels for crops of {tuple(target.shape[2:])}",
-                rule="objective.inpainting",
-                fix="choose a crop_size that is a multiple of the vision encoder's stride",
-            )
+            rebuilt = F.interpolate(rebuilt, size=target.shape[2:], mode="trilinear", align_corners=False)
         return {"inpainting": F.l1_loss(rebuilt, target.to(rebuilt.dtype))}

@@ -19,20 +19,18 @@ from components.objectives._shared import (
     num_paired,
 )
 
-MIN_TEMPERATURE = 0.01
-
 
 def clip_loss(volumes: Tensor, reports: Tensor, temperature: Tensor, label_smoothing: float) -> Tensor:
     """`0.5 CE(s, I) + 0.5 CE(s^T, I)` with `s_ij = v_i . t_j / temperature`.
 
     Args:
         volumes, reports: L2-normalised `[n, P]`, row i of one belongs to row i of the other.
-        temperature: a positive scalar, stored as it is (divided by, not exponentiated); held >= 0.01.
+        temperature: a positive scalar to divide by (it is learnt as it is, not as a logarithm).
         label_smoothing: share of the target spread over all columns.
 
     Source: CLIP (arXiv 2103.00020) with VELVET-Med's label smoothing of 0.1 and temperature of 0.07.
     """
-    logits = volumes @ reports.T / temperature.clamp(min=MIN_TEMPERATURE)
+    logits = volumes @ reports.T / temperature
     target = torch.arange(len(logits), device=logits.device)
     forward = F.cross_entropy(logits, target, label_smoothing=label_smoothing)
     backward = F.cross_entropy(logits.T, target, label_smoothing=label_smoothing)
@@ -43,7 +41,7 @@ def clip_loss(volumes: Tensor, reports: Tensor, temperature: Tensor, label_smoot
 class ReportContrast(Objective):
     """CLIP on the encoders' own projections, over the paired rows of all processes.
 
-    Uses `model.volume_projection`, `model.report_projection` and the learned `model.temperature`, so that
+    Uses `model.volume_projection`, `model.report_projection` and the learnt temperature `model.tau`, so that
     what is trained here is what `encode_volume` and `encode_text` give. Under world size > 1 the negatives
     are the paired rows of every process and the gradient is that of one process with the whole batch.
     With fewer than two pairs in all there is no negative and the answer is empty.
@@ -71,5 +69,5 @@ class ReportContrast(Objective):
         reports = model.report_projection(features.text().report)
         volumes, reports = (F.normalize(full_precision(value), dim=-1) for value in (volumes, reports))
         volumes, reports = gather_rows(volumes), gather_rows(reports)
-        temperature = model.temperature.to(volumes.dtype)
-        return {"report_contrast": clip_loss(volumes, reports, temperature, self.params.label_smoothing)}
+        loss = clip_loss(volumes, reports, model.tau.to(volumes.dtype), self.params.label_smoothing)
+        return {"report_contrast": loss}

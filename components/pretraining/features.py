@@ -1,0 +1,44 @@
+"""The shared view of the encoders in one step: the first objective that asks pays, the others reuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from components.encoders.features import TextFeatures, VolumeFeatures
+
+T = TypeVar("T")
+VIEWS = {"global": "volume", "crop": "crop"}
+
+
+class Features:
+    """Memoised forward passes of `model` over one batch; made anew for every step."""
+
+    def __init__(self, model: Any, batch: Mapping[str, Any]) -> None:
+        """`model` is a `DualEncoder`, `batch` has the keys of docs/architecture.md."""
+        self._model, self._batch = model, batch
+        self._kept: dict[str, Any] = {}
+
+    def memo(self, key: str, function: Callable[[], T]) -> T:
+        """`function()` the first time that `key` is asked for, afterwards the same value."""
+        if key not in self._kept:
+            self._kept[key] = function()
+        return cast("T", self._kept[key])
+
+    def volume(self, view: str) -> VolumeFeatures:
+        """Features of every row's "global" or "crop" volume."""
+        return self.memo(f"volume.{view}", lambda: self._model.vision(self._batch[VIEWS[view]]))
+
+    def paired_volume(self) -> VolumeFeatures:
+        """Features of the global volumes of the paired rows; image-only rows cost nothing."""
+        paired = self._batch["paired"]
+        if len(paired) == len(self._batch["volume"]):
+            return self.volume("global")
+        if "volume.global" in self._kept:
+            return self.volume("global").subset(paired)
+        return self.memo("volume.paired", lambda: self._model.vision(self._batch["volume"][paired]))
+
+    def text(self) -> TextFeatures:
+        """Features of the reports, one row per entry of `paired`."""
+        return self.memo("text", lambda: self._model.text(self._batch["text"]))

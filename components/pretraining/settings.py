@@ -1,0 +1,100 @@
+"""The block `pretrain` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from components.base.config import Config
+
+NOT_OF_THE_RESULT = frozenset({"resume", "checkpoint_every_steps", "num_workers", "cache_bytes"})
+"""Parameters that change how a run goes, not what it gives: no part of a run's hash."""
+
+
+class Augment(Config):
+    """Random changes of a training volume that keep its sides; all 0 (and 1 for text) switches them off.
+
+    `cut` is the largest share of an axis taken off its ends (a shift; with the "area" view a zoom too);
+    `gain`, `offset` and `noise` act on the model's input range: times 1 +- gain, plus +- offset, Gaussian noise of
+    a deviation up to `noise`. `keep_sentences` is the least share of a report's sentences that is kept.
+    """
+
+    cut: float = Field(default=0.0, ge=0, lt=0.5)
+    gain: float = Field(default=0.0, ge=0, lt=1)
+    offset: float = Field(default=0.0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
+    keep_sentences: float = Field(default=1.0, gt=0, le=1)
+
+
+class TokenizerParams(Config):
+    """The tokenizer: trained on the train split's reports only, or read from a local `folder` of a BERT."""
+
+    folder: str | None
+    vocab_size: int = Field(gt=0)
+    max_length: int = Field(gt=1)
+    max_sentences: int = Field(gt=0)
+    max_sentence_pieces: int = Field(gt=0)
+
+
+class Params(Config):
+    """What is trained, on what, and how.
+
+    `vision`, `text` and the entries of `objectives` hold the parameters of the registered part; an objective that
+    is absent or has weight 0 is not in the graph. `learning_rate` falls as a cosine, step by step, to
+    `final_learning_rate` after `warmup_steps` of linear growth. `clip_gradient` 0 switches clipping off.
+    `keep` says whose weights are saved: the "last" step's or the "best" by the total validation loss.
+    `resume`: "auto" goes on with an interrupted run of exactly these parameters and data, "never" starts
+    afresh, a run's hash goes on with that run or refuses with the difference.
+    """
+
+    seed: int
+    vision: dict[str, Any]
+    text: dict[str, Any]
+    embed_dim: int = Field(gt=0)
+    tokenizer: TokenizerParams
+    objectives: dict[str, dict[str, Any]]
+    crop_size: tuple[int, int, int]
+    augment: Augment
+    batch_size: int = Field(gt=0)
+    image_only_fraction: float = Field(ge=0, lt=1)
+    num_steps: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    final_learning_rate: float = Field(ge=0)
+    warmup_steps: int = Field(ge=0)
+    betas: tuple[float, float]
+    weight_decay: float = Field(ge=0)
+    clip_gradient: float = Field(ge=0)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    accelerator: Literal["cpu", "gpu", "auto"]
+    devices: int = Field(gt=0)
+    num_threads: int = Field(ge=0)
+    num_workers: int = Field(ge=0)
+    cache_bytes: int = Field(ge=0)
+    log_every_steps: int = Field(gt=0)
+    validate_every_steps: int = Field(gt=0)
+    checkpoint_every_steps: int = Field(gt=0)
+    keep: Literal["last", "best"]
+    resume: str
+
+    @field_validator("objectives")
+    @classmethod
+    def _known(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        from components.objectives import OBJECTIVES
+
+        for name in value:
+            if name not in OBJECTIVES.names():
+                raise ValueError(f"there is no objective called {name!r}")
+        if not any(values.get("weight", 1.0) > 0 for values in value.values()):
+            raise ValueError("no objective has a weight above 0")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        if self.warmup_steps >= self.num_steps:
+            raise ValueError("warmup_steps must be below num_steps")
+        return self
+
+    def of_the_result(self) -> dict[str, Any]:
+        """The parameters that the result depends on, as plain data: what a run's hash is made of."""
+        return self.model_dump(mode="json", exclude=set(NOT_OF_THE_RESULT))
