@@ -28,7 +28,8 @@ from components.cohort.study import RawSeries, Refused, Source
 
 FOLDERS = ("volumes", "masks")
 OTHER_MODALITIES = re.compile("CR|DX|ECG|IO|MG|MR|NM|OT|PT|PX|RF|RTDOSE|RTPLAN|RTSTRUCT|SC|SEG|SR|US|XA|XC")
-SHORTEST_IDENTITY = 4
+NUMBER_KINDS = frozenset({"MRN", "ACCESSION", "ID"})
+SHORTEST_NUMBER = 4  # a shorter number ("1") is found everywhere and identifies nobody
 
 
 class SourceParams(Config):
@@ -209,9 +210,13 @@ def identity_rows(item: Keyed) -> set[tuple[Any, ...]]:
     """(study_key, kind, value) of the known PHI of a series, its raw identifiers included."""
     raw = item.raw
     pairs = {("MRN", raw.patient), ("ACCESSION", raw.study), ("ID", raw.series)}
-    long = {(kind, value) for kind, value in pairs if len(value) >= SHORTEST_IDENTITY}
-    given = {(kind, value.strip()) for kind, value in getattr(raw, "identities", ()) if value.strip()}
-    return {(item.study_key, kind, value) for kind, value in long | given}
+    pairs |= {(kind, value.strip()) for kind, value in getattr(raw, "identities", ())}
+    return {
+        (item.study_key, kind, value)
+        for kind, value in pairs
+        if len(value) >= (SHORTEST_NUMBER if kind in NUMBER_KINDS else 2)
+        and (kind != "ID" or re.search(r"\d", value))
+    }
 
 
 def span_rows(item: Keyed) -> set[tuple[Any, ...]]:

@@ -1,0 +1,1 @@
+"""DICOM: headers read within limits, series assembled from their slices, HU from their pixels."""
