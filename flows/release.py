@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
@@ -13,14 +14,20 @@ from flows.run import run
 
 @task(name="promote", persist_result=False, tags=["velvet", "promote"])
 def promote_task(root: str) -> str:
-    """Make the gated candidate the champion; returns its model hash."""
-    from pathlib import Path
+    """Make the gated candidate the champion (if it is not already); returns its model hash."""
+    from components.evaluation.gate import require_model
+    from components.release.champion import promote, read_champion
 
-    from components.release.champion import promote
-
-    model_hash = promote(Path(root))
-    get_run_logger().info("champion is now %s; commit infra/champion.json to keep it", model_hash[:16])
-    return model_hash
+    verdict = require_model(Path(root))
+    known = read_champion(Path(root))
+    if known is not None and known.model_sha256 == verdict["candidate"]:
+        get_run_logger().info("the candidate is the champion already")
+        return known.model_sha256
+    champion = promote(Path(root), verdict)
+    get_run_logger().info(
+        "champion is now %s; commit infra/champion.json to keep it", champion.model_sha256[:16]
+    )
+    return champion.model_sha256
 
 
 @flow(name="release", persist_result=False)

@@ -128,8 +128,7 @@ def run_chain(root: Path, values: Mapping[str, Any], first: str, last: str) -> d
 
 
 def enforce_gate(root: Path) -> None:
-    """Raise `GateError` with the gate's reasons if its verdict is no."""
-    from components.base.files import read_json
-    from components.evaluation.gate import require
+    """Raise `GateError` with the gate's reasons unless the verdict is yes and of the weights at hand."""
+    from components.evaluation.gate import require_model
 
-    require(read_json(root / "artifacts" / "gate" / "verdict.json"))
+    require_model(root)
