@@ -7,19 +7,21 @@ give the same bytes on any machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base.errors import ContractError, InputError
+from serving.runtime import OUTPUT
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
     from torch import nn
 
-OUTPUT = "embedding"
-TEXT_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 MAX_EXPORT_BATCH = 1024
 LARGEST_BYTES = 2_000_000_000  # a protobuf message ends at 2 GiB; larger weights would need external data
 
@@ -44,7 +46,7 @@ def text_graph(model: Any) -> nn.Module:
     import torch
     from torch import Tensor, nn
 
-    from components.encoders import TextBatch
+    from components.encoders.features import TextBatch
 
     class TextGraph(nn.Module):
         def __init__(self) -> None:
@@ -74,7 +76,7 @@ def export(module: nn.Module, example: Mapping[str, np.ndarray], path: Path, *, 
         )
     batch = torch.export.Dim("batch", min=1, max=MAX_EXPORT_BATCH)
     tensors = {name: torch.from_numpy(array) for name, array in example.items()}
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             module,
             tuple(tensors.values()),
@@ -92,6 +94,20 @@ def export(module: nn.Module, example: Mapping[str, np.ndarray], path: Path, *, 
     strip(graph)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(graph.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes (packages that are absent, deprecations of its own) out of the log."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def strip(model: onnx.ModelProto) -> None:

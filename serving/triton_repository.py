@@ -17,9 +17,9 @@ from pydantic import Field
 
 from components.base.config import Config
 from components.base.files import write_text
+from serving.runtime import HASH_PARAMETER
 
 VOLUME, TEXT = "volume_encoder", "text_encoder"
-HASH_PARAMETER = "velvet_model_hash"
 
 
 class TritonOptions(Config):
