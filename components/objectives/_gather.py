@@ -7,6 +7,8 @@ So one process and W processes have the same loss and the same gradient on every
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -22,12 +24,26 @@ def gather_rows(rows: Tensor) -> Tensor:
     """`[n, ...]` of this process -> `[sum of n, ...]` in order of rank, differentiable; n may differ."""
     if world_size() == 1:
         return rows
-    from torch.distributed.nn.functional import all_gather
-
     counts = gather_count(len(rows), rows.device)
     padding = [0, 0] * (rows.dim() - 1) + [0, max(counts) - len(rows)]
-    parts = all_gather(F.pad(rows, padding).contiguous())
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    stacked = cast("Tensor", _Gather.apply(F.pad(rows, padding).contiguous()))
+    return torch.cat([part[:count] for part, count in zip(stacked, counts, strict=True)])
+
+
+class _Gather(torch.autograd.Function):
+    """`[m, ...]` -> `[W, m, ...]`; backward sums every process's gradient and takes the own part."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
+        dist.all_gather(parts, rows)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[dist.get_rank()]
 
 
 def gather_count(count: int, device: torch.device | str = "cpu") -> list[int]:
