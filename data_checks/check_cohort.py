@@ -36,12 +36,12 @@ SHARED_KINDS = frozenset({"MRN", "ACCESSION"})
 class Params(Config):
     """Bounds of the suite."""
 
-    min_patients: int = Field(1, ge=1)
-    min_report_fraction: float = Field(0.0, ge=0.0, le=1.0)
-    min_volume_bytes: int = Field(1000, ge=1)
-    max_volume_bytes: int = Field(4_000_000_000, ge=1)
-    max_report_chars: int = Field(200_000, ge=1)
-    max_quarantined_fraction: float = Field(0.1, ge=0.0, le=1.0)
+    min_patients: int = Field(default=1, ge=1)
+    min_report_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    min_volume_bytes: int = Field(default=1000, ge=1)
+    max_volume_bytes: int = Field(default=4_000_000_000, ge=1)
+    max_report_chars: int = Field(default=200_000, ge=1)
+    max_quarantined_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
 
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:

@@ -28,11 +28,11 @@ LATIN_LETTER = r"[^\W\d_]"
 class Params(Config):
     """Bounds of the suite; lengths in characters. `content_sections` are those of which one must have text."""
 
-    min_chars: int = Field(20, ge=1)
-    max_chars: int = Field(100_000, ge=1)
+    min_chars: int = Field(default=20, ge=1)
+    max_chars: int = Field(default=100_000, ge=1)
     content_sections: tuple[str, ...] = ("findings", "impression")
-    max_repeated_fraction: float = Field(0.5, ge=0.0, le=1.0)
-    max_quarantined_fraction: float = Field(0.1, ge=0.0, le=1.0)
+    max_repeated_fraction: float = Field(default=0.5, ge=0.0, le=1.0)
+    max_quarantined_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
 
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:

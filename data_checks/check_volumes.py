@@ -35,15 +35,15 @@ COLUMNS += ("air_fraction", "soft_fraction", "average_hash")
 class Params(Config):
     """Bounds of the suite, on the contract's grid: voxels, HU, fractions of voxels."""
 
-    min_voxels_per_axis: int = Field(8, ge=1)
-    max_voxels_per_axis: int = Field(2048, ge=1)
+    min_voxels_per_axis: int = Field(default=8, ge=1)
+    max_voxels_per_axis: int = Field(default=2048, ge=1)
     hu_mean: tuple[float, float] = (-1000.0, 500.0)
-    min_hu_range: float = Field(300.0, ge=0.0)
-    max_air_fraction: float = Field(0.98, ge=0.0, le=1.0)
-    min_soft_fraction: float = Field(0.005, ge=0.0, le=1.0)
-    min_volumes: int = Field(1, ge=1)
+    min_hu_range: float = Field(default=300.0, ge=0.0)
+    max_air_fraction: float = Field(default=0.98, ge=0.0, le=1.0)
+    min_soft_fraction: float = Field(default=0.005, ge=0.0, le=1.0)
+    min_volumes: int = Field(default=1, ge=1)
     cohort_hu_mean: tuple[float, float] = (-950.0, 200.0)
-    max_quarantined_fraction: float = Field(0.1, ge=0.0, le=1.0)
+    max_quarantined_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
 
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:

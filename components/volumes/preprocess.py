@@ -43,8 +43,8 @@ class Params(Config):
     contract: Contract
     rules: GeometryRules = GeometryRules()
     limits: ReadLimits = ReadLimits()
-    workers: int = Field(0, ge=0, le=256)
-    max_quarantined_fraction: float = Field(0.1, ge=0.0, le=1.0)
+    workers: int = Field(default=0, ge=0, le=256)
+    max_quarantined_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
 
 
 def index_schema() -> pa.Schema:
