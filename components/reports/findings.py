@@ -1,0 +1,180 @@
+"""The 18 findings of CT-RATE in a sentence, with their status, side and region; polarity of a sentence.
+
+A mention is found by the lexicon `lexicon/findings.json`; its status by `components.reports.assertion`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from components.reports.assertion import ABSENT, PRESENT, UNCERTAIN, assertion
+from components.reports.lexicon import FOLDER
+
+NOT_MENTIONED = "not_mentioned"
+_RANK = {NOT_MENTIONED: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
+REGIONS = (
+    ("pleura", r"pleura\w*|effusions?\b(?! pericard)|pneumothora\w+|hydrothorax|costophrenic"),
+    ("airways", r"bronch\w+|trachea\w*|airways?|endobronchial|carina"),
+    ("heart", r"heart|cardi\w+|pericard\w+|ventricular size|atri(?:um|al)|left ventric\w+|right ventric\w+|myocard\w+"),
+    ("vessels", r"aort\w*|arter\w+|coronary|vascular|vena cava|embol\w+|aneurysm\w*|vessels?|veins?|atheroscl\w+"),
+    ("lungs", r"lungs?|pulmonary|lobes?|lobar|lingula\w*|parenchym\w+|apical|basilar|bibasilar|nodul\w+|consolidat\w+|ground[- ]?glass|atelecta\w+|emphysem\w+|opacit\w+|mosaic|interlobular|infiltrat\w+"),
+    ("mediastinum", r"mediastin\w+|hila[r]?|hilum|esophag\w+|oesophag\w+|thymus|thymic|lymph ?node\w*|(?:lymph)?adenopathy|thyroid"),
+    ("abdomen", r"liver|hepatic|spleen|splenic|pancrea\w+|gallbladder|biliary|bile|kidneys?|renal|adrenals?|bowel|colon\w*|stomach|gastric|hiatal|hernia|append\w+|abdom\w+|ascites|periton\w+|mesent\w+|diverticul\w+|ureter\w*|hydronephrosis|duoden\w+"),
+    ("pelvis", r"pelvi[sc]|bladder|uter(?:us|ine)|ovar\w+|adnexa\w*|prostat\w*|rectum|sigmoid|inguinal"),
+    ("head_neck", r"brain|intracranial|ventric(?:les|ular)|midline|sinus(?:es)?|mastoid|orbit\w*|skull|calvari\w+|hemorrhage|extra-?axial|cerebr\w+|cerebell\w+|neck|larynx|parotid|salivary|epiglott\w+|mandib\w+|maxill\w+|nasal"),
+    ("bones", r"bones?|osseous|bony|vertebra\w*|spine|spinal|ribs?|sternum|fracture\w*|degenerative|osteo\w+|disc|disk|scolio\w+|kypho\w+|lytic|sclerotic|femor\w+|humer\w+|tibia\w*|fibula\w*|joint|hip|knee|iliac|sacr\w+|scapula\w*|clavic\w+|carpal\w*|alignment|[ctls]\d{1,2}(?:-[ctls]?\d{1,2})?"),
+    ("soft_tissue", r"soft[- ]tissues?|subcutaneous|muscles?|muscular|chest wall|axill\w+|breasts?|skin|thigh|leg|arm|shoulder"),
+    ("devices", r"catheter\w*|pacemaker\w*|stents?|tube|clips?|wires?|prosthe\w+|implants?|hardware|device\w*"),
+)  # fmt: skip
+_ABNORMAL = re.compile(
+    r"\b(?:mass(?:es)?|lesions?|nodul\w+|tumou?rs?|enlarg\w+|dilat\w+|thicken\w+|calcif\w+|fractur\w+|(?:o)?edema|stenos\w+|cysts?|cystic|stones?|calcul\w+|hernia\w*|atroph\w+|h(?:a)?emorrh\w+|h(?:a)?ematoma\w*|infarct\w*|abscess\w*|collections?|"
+    r"degenerat\w+|osteophyt\w+|effusions?|opacit\w+|consolidat\w+|atelecta\w+|emphysem\w+|fibro\w+|scar\w*|embol\w+|thromb\w+|aneurysm\w*|dissection|pneumothora\w+|pneumonia|infiltrat\w+|adenopath\w+|lymphadenopath\w+|bronchiecta\w+|ground[- ]?glass|"
+    r"cardiomegaly|steatosis|hydronephrosis|diverticul\w+|obstruct\w+|inflammat\w+|stranding|free (?:air|fluid)|ascites|metasta\w+|malignan\w+|carcinoma|lytic|sclerotic|compression|bulg\w+|protrusion|herniat\w+|narrowing|displac\w+|deviat\w+|"
+    r"atheroscl\w+|plaques?|hypodens\w+|hyperdens\w+|hypoattenuat\w+|abnormal\w*|injur\w+|trauma|defects?|pneumatocele\w*|bullae?|mosaic|septal|spondyl\w+|scolios\w+|polyps?|mucosal|catheter\w*|pacemaker|stents?|clips|prosthe\w+|implants?|increased|decreased|suspicious|gas|disease|leak\w*|dislocat\w+|subluxat\w+|shift)\b"
+)
+_NORMAL = re.compile(
+    r"\b(?:normal\w*|unremarkable|clear|intact|patent|preserved|maintained|within normal limits|negative|symmetric\w*|non-?dilated|well[- ]aerated|no abnormalit\w+|unobstructed|midline)\b|\b(?:is|are|was|were) not (?:seen|identified|enlarged|dilated|present|observed)\b"
+)
+_NEGATIVE_START = re.compile(
+    r"^(?:\W|\d+[.)])*(?:there (?:is|are|was|were|has been) )?(?:no|without|negative for|absence of)\b"
+)
+_SIDE = re.compile(
+    r"\b(?:(?P<both>bilateral\w*|both|bibasilar|biapical)|(?P<left>left(?:-sided)?|lingula\w*)|(?P<right>right(?:-sided)?))\b"
+)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A finding in one sentence: its label, status and side (`left`, `right`, `bilateral` or "")."""
+
+    finding: str
+    status: str
+    laterality: str
+
+
+@dataclass(frozen=True)
+class _Rule:
+    label: str
+    terms: re.Pattern[str]
+    exclude: re.Pattern[str] | None
+    exclude_after: re.Pattern[str] | None
+    absent: re.Pattern[str] | None
+
+
+@cache
+def _rules() -> tuple[_Rule, ...]:
+    content = json.loads((FOLDER / "findings.json").read_text(encoding="utf-8"))
+
+    def pattern(parts: list[str] | None, whole: bool = False) -> re.Pattern[str] | None:
+        if not parts:
+            return None
+        return re.compile("|".join(rf"(?<!\w)(?:{part})" if whole else part for part in parts))
+
+    rules = []
+    for label, entry in content.items():
+        terms = pattern(entry["terms"], whole=True)
+        if terms is None:
+            continue
+        rules.append(
+            _Rule(
+                label,
+                terms,
+                pattern(entry.get("exclude")),
+                pattern(entry.get("exclude_after")),
+                pattern(entry.get("absent"), whole=True),
+            )
+        )
+    return tuple(rules)
+
+
+@cache
+def labels() -> tuple[str, ...]:
+    """The 18 label names of CT-RATE, in its order."""
+    return tuple(rule.label for rule in _rules())
+
+
+@cache
+def _trigger() -> re.Pattern[str]:
+    """A cheap test: a sentence without any of these stems mentions none of the findings."""
+    return re.compile(
+        r"calcif|athero|cardi|heart|effusion|fluid|pleural|thorax|hernia|node|lap\b|adenopath|emphys|bulla|bullo|atelecta|nodul|opaci|glass|ggo|infiltrat|airspace|densit|fibro|sequel|scar|honeycomb|reticul|parenchymal|mosaic|bronch|airway|consolidat|sept|kerley|"
+        r"ventric|atri|pace|catheter|stent|sternotomy|clip|sutur|prosthe|port|picc|tube|cannula|tracheo|icd|defib|electrode|wire|hardware|screw|implant|filter|metallic|medical|valve"
+    )
+
+
+def mentions(sentence: str) -> list[Mention]:
+    """The findings that a sentence names, one entry a label."""
+    lower = sentence.lower()
+    if not _trigger().search(lower):
+        return []
+    found = []
+    for rule in _rules():
+        status = _status(rule, lower)
+        if status != NOT_MENTIONED:
+            found.append(Mention(rule.label, status, laterality(lower) if status != ABSENT else ""))
+    return found
+
+
+def _status(rule: _Rule, lower: str) -> str:
+    best = NOT_MENTIONED
+    for match in rule.terms.finditer(lower):
+        if rule.exclude and rule.exclude.search(lower[max(0, match.start() - 60) : match.start()]):
+            continue
+        if rule.exclude_after and rule.exclude_after.search(lower[match.end() : match.end() + 60]):
+            continue
+        status = assertion(lower, match.start(), match.end())
+        best = max(best, status, key=_RANK.__getitem__)
+    if best == NOT_MENTIONED and rule.absent and (match := rule.absent.search(lower)):
+        return ABSENT if assertion(lower, match.start(), match.end()) == PRESENT else UNCERTAIN
+    return best
+
+
+def strongest(statuses: Iterable[tuple[str, int]]) -> tuple[str, int | None]:
+    """The status of a report from (status, sentence order) pairs: present over uncertain over absent; the first such."""
+    best: tuple[str, int | None] = (NOT_MENTIONED, None)
+    for status, order in statuses:
+        if _RANK[status] > _RANK[best[0]]:
+            best = (status, order)
+    return best
+
+
+def laterality(sentence: str) -> str:
+    """`left`, `right`, `bilateral` or "" for a sentence."""
+    sides = {match.lastgroup for match in _SIDE.finditer(sentence.lower())}
+    if "both" in sides or {"left", "right"} <= sides:
+        return "bilateral"
+    return next((side for side in ("left", "right") if side in sides), "")
+
+
+@cache
+def _regions() -> re.Pattern[str]:
+    return re.compile("|".join(rf"(?P<{name}>\b(?:{terms})\b)" for name, terms in REGIONS))
+
+
+def region(sentence: str) -> str:
+    """The anatomical region that a sentence is about: the one named most (the first of equals), or "other"."""
+    counts: dict[str, int] = {}
+    for match in _regions().finditer(sentence.lower()):
+        counts[match.lastgroup or ""] = counts.get(match.lastgroup or "", 0) + 1
+    return max(counts, key=counts.__getitem__) if counts else "other"
+
+
+def polarity(sentence: str, named: list[Mention] | None = None) -> str:
+    """`positive` (an abnormality is asserted or suspected), `negative` (denied, or normal) or `neutral`."""
+    lower = sentence.lower()
+    named = mentions(sentence) if named is None else named
+    if any(mention.status in (PRESENT, UNCERTAIN) for mention in named):
+        return "positive"
+    denied = bool(named)
+    for match in _ABNORMAL.finditer(lower):
+        if assertion(lower, match.start(), match.end()) == ABSENT:
+            denied = True
+        elif not re.search(r"\b(?:not?|non)[- ]?$", lower[max(0, match.start() - 5) : match.start()]):
+            return "positive"
+    if denied or _NEGATIVE_START.match(lower) or _NORMAL.search(lower):
+        return "negative"
+    return "neutral"
