@@ -92,9 +92,10 @@ def open_regular(path: Path) -> Iterator[BufferedReader]:
             rule="volume.link" if link else "volume.unreadable",
             fix="put the file itself in place of the link" if link else "check the file's permissions",
         ) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError("a path leads to no regular file", rule="volume.unreadable", fix="give a file")
     with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise InputError("a volume is not a regular file", rule="volume.unreadable", fix="give a file")
         yield stream
 
 

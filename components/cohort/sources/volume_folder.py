@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -33,24 +33,25 @@ class VolumeFolder(Source):
     """Every .nii, .nii.gz, .mha and .nrrd file of a tree that the options let in.
 
     A folder holds label maps and MR beside CT, and nothing in such a file says which it is: leave them out with
-    `exclude` (patterns on the path from the source's folder; `*` also matches `/`).
+    `exclude`. Patterns are on the path from the source's folder; `*` stays within a name, `**` does not.
     """
 
     class Params(Config):
         """Options of the source `volume_folder`."""
 
-        include: tuple[str, ...] = tuple(f"*{suffix}" for suffix in SUFFIXES)
+        include: tuple[str, ...] = tuple(f"**/*{suffix}" for suffix in SUFFIXES)
         exclude: tuple[str, ...] = ()
         provenance: Literal["real", "synthetic"] = "real"
 
     def series(self) -> Iterator[RawSeries | Refused]:
         """One item for each file, in the order of their paths."""
         params: VolumeFolder.Params = self.params  # type: ignore[assignment]
+        include, exclude = (_any(patterns) for patterns in (params.include, params.exclude))
         for path in sorted(self.root.rglob("*")):
             name = path.relative_to(self.root).as_posix()
-            if path.is_dir() or not volume_suffix(path) or not _matches(name, params.include):
+            if path.is_dir() or not volume_suffix(path):
                 continue
-            if _matches(name, params.exclude):
+            if not include.fullmatch(name) or exclude.fullmatch(name):
                 continue
             if path.is_symlink():
                 yield Refused(name, name, name, "path.link", "the volume is a symbolic link")
@@ -58,5 +59,11 @@ class VolumeFolder(Source):
             yield FileSeries(name, name, name, provenance=params.provenance, image=path)
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+_WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def _any(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One expression for all patterns; without a pattern it matches nothing."""
+    parts = (re.split(r"(\*\*/|\*\*|\*|\?)", pattern) for pattern in patterns)
+    texts = ("".join(_WILD.get(part, re.escape(part)) for part in split) for split in parts)
+    return re.compile("|".join(texts) or r"(?!)")
