@@ -44,7 +44,6 @@ CODE = (
     "serving/web",
 )
 REQUIREMENTS = (
-    "bentoml",
     "nibabel",
     "numpy",
     "onnxruntime",

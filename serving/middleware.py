@@ -32,6 +32,8 @@ GENERIC = {
     504: ("the request took too long", "service.timeout", "try again, or send a smaller volume"),
 }
 
+INTERNAL = ("something went wrong inside the service", "service.internal", "read the service's log")
+
 
 async def answer(send: Send, status: int, what: str, rule: str, fix: str, retry_s: int | None = None) -> None:
     """Send one JSON error."""
@@ -90,9 +92,24 @@ class Envelope:
                 message = {**message, "headers": [*kept, stamp]}
             await send(message)
 
-        internal = ("something went wrong inside the service", "service.internal", "read the service's log")
-        words = GENERIC.get(status, internal if status >= 500 else GENERIC[400])
+        words = GENERIC.get(status, INTERNAL if status >= 500 else GENERIC[400])
         await answer(stamped, status, *words, retry_s=1 if status in (429, 503) else None)
+
+
+class Front:
+    """Shows our page at `/` in place of the framework's, which loads scripts and trackers from elsewhere."""
+
+    def __init__(self, app: App) -> None:
+        """Nothing to configure."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Redirect `/`, pass on everything else."""
+        if scope["type"] != "http" or scope["path"] != "/":
+            return await self.app(scope, receive, send)
+        headers = [(b"location", b"/ui/"), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 307, "headers": headers})
+        return await send({"type": "http.response.body", "body": b""})
 
 
 class ApiKey:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+from pydantic import Field
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from components.base.errors import ServiceError, VelvetError
 from serving import uploads
 from serving.backends import Backend, OnnxBackend, TritonBackend
-from serving.middleware import OWN_HEADER, ApiKey, BodyLimit, Envelope, Load
+from serving.middleware import INTERNAL, OWN_HEADER, ApiKey, BodyLimit, Envelope, Front, Load
 from serving.runtime import Package, package_folder
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class _Unread(bentoml.IODescriptor):
 class VolumeInput(_Unread):
     """A scan: .nii.gz, .nii, or .npy in HU [X, Y, Z] with `affine` or `spacing_mm`."""
 
-    volume: Path | None = None
+    volume: Path = Field(default_factory=Path)
     affine: str | None = None
     spacing_mm: str | None = None
 
@@ -89,21 +91,28 @@ def answers(handler: Handler) -> Callable[..., Awaitable[JSONResponse]]:
     """Turn a handler's result, or its error, into a JSON response; an unexpected error says nothing of the request."""
 
     async def respond(self: Any, ctx: bentoml.Context, **_: Any) -> JSONResponse:
-        try:
-            return JSONResponse({**await handler(self, ctx.request), "model": _model_hash()})
-        except ServiceError as error:
-            return _failure(503, error.what, error.rule, error.fix, {"retry-after": "1"})
-        except VelvetError as error:
-            return _failure(STATUS.get(error.rule, 400), error.what, error.rule, error.fix)
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("%s at %s:%s", type(error).__name__, Path(frame.filename).name, frame.lineno)
-            words = ("something went wrong inside the service", "service.internal", "read the service's log")
-            return _failure(500, *words)
+        response = await _answer(handler, self, ctx.request)
+        ctx.response.status_code = response.status_code  # Bento puts its own status over the response's
+        return response
 
     # functools.wraps would show Bento the handler's signature, which has no context
     respond.__name__, respond.__doc__ = handler.__name__, handler.__doc__
     return respond
+
+
+async def _answer(handler: Handler, service: Any, request: Request) -> JSONResponse:
+    try:
+        return JSONResponse({**await handler(service, request), "model": _model_hash()})
+    except ServiceError as error:
+        return _failure(503, error.what, error.rule, error.fix, {"retry-after": "1"})
+    except VelvetError as error:
+        return _failure(STATUS.get(error.rule, 400), error.what, error.rule, error.fix)
+    except ClientDisconnect:
+        return _failure(400, "the request ended early", "request.disconnect", "send it again")
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("%s at %s:%s", type(error).__name__, Path(frame.filename).name, frame.lineno)
+        return _failure(500, *INTERNAL)
 
 
 def _failure(status: int, what: str, rule: str, fix: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -198,6 +207,7 @@ class VelvetEncoder:
 
 
 VelvetEncoder.add_asgi_middleware(Envelope, model_hash=_model_hash)
+VelvetEncoder.add_asgi_middleware(Front)
 VelvetEncoder.add_asgi_middleware(ApiKey)
 VelvetEncoder.add_asgi_middleware(Load, max_in_flight=MAX_IN_FLIGHT)
 VelvetEncoder.add_asgi_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)

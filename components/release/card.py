@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.base.errors import CheckError
 from components.base.files import missing_input, read_json, read_table
 
 NOT_FOR = """- Not a medical device. Not for diagnosis, triage, treatment, or any other clinical use.
@@ -36,7 +37,10 @@ class Facts:
 
 
 def cohort(split: Path) -> dict[str, dict[str, Any]]:
-    """Counts of patients, studies, series, paired and synthetic series for each split of split.parquet."""
+    """Counts of patients, studies, series, paired and synthetic series for each split of split.parquet.
+
+    Raises `CheckError` where a patient is in two splits.
+    """
     counts: dict[str, dict[str, Any]] = {}
     rows = read_table(split).to_pylist()
     for name in ("train", "validation", "test"):
@@ -48,6 +52,16 @@ def cohort(split: Path) -> dict[str, dict[str, Any]]:
             "paired": sum(bool(row["paired"]) for row in chosen),
             "synthetic": sum(row["provenance"] == "synthetic" for row in chosen),
         }
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row["patient_key"], set()).add(row["split"])
+    shared = sum(len(found) > 1 for found in splits.values())
+    if shared:
+        raise CheckError(
+            f"{shared} patients are in more than one split",
+            rule="card.leak",
+            fix="run split again; a card must not be written for a model that was tested on its training patients",
+        )
     return counts
 
 
@@ -82,7 +96,7 @@ def render(facts: Facts) -> str:
     )
     parts = [
         f"# Velvet dual encoder `{facts.model_hash[:12]}`",
-        "Embeddings of 3D chest and abdominal CT and of radiology reports in one space of unit vectors.",
+        "Embeddings of 3D CT and of radiology reports in one space of unit vectors.",
         warning,
         "## Intended use\n\nResearch: retrieval, zero-shot scoring and linear probes on de-identified CT and reports.",
         f"## Not intended for\n\n{NOT_FOR}",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -115,3 +119,38 @@ def make_root(root: Path, vision: dict | None = None) -> Path:
 def context(root: Path) -> StepContext:
     """The context of the stage `package` below `root`, with the parameters in force."""
     return StepContext(root, "package", None, _logger(root, "package"), load_params(PROJECT / "params.yaml"))
+
+
+@functools.cache
+def built_root() -> Path:
+    """A root with the stage `package` done, Bento included; made once a process and removed at its end."""
+    from components.base.config import parse
+    from serving import package
+
+    folder = Path(tempfile.mkdtemp(prefix="velvet-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = context(make_root(folder))
+    package.STEP.execute(parse(package.Params, made.all_params["package"], "package"), made)
+    return folder
+
+
+def offline_volume(hu: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The embedding [P] that PyTorch gives, through the code of evaluation."""
+    import torch
+
+    from components.encoders import from_pretrained
+    from components.volumes.contract import model_input, to_store
+
+    register_small_encoder()
+    encoder = from_pretrained(built_root() / "artifacts/pretrain/encoder")
+    volume = model_input(to_store(hu, where, encoder.contract), encoder.contract)
+    with torch.no_grad():
+        return encoder.encode_volume(torch.from_numpy(volume[None])).numpy()[0]
+
+
+def offline_texts(texts: list[str]) -> np.ndarray:
+    """The embeddings [N, P] that PyTorch gives."""
+    from components.encoders import from_pretrained
+
+    register_small_encoder()
+    return from_pretrained(built_root() / "artifacts/pretrain/encoder").embed_reports(texts).numpy()
