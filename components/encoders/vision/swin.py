@@ -17,6 +17,7 @@ from components.base.config import Config
 from components.encoders.features import VolumeFeatures
 from components.encoders.interfaces import VisionEncoder
 from components.encoders.vision import VISION
+from components.encoders.vision._stage import Stage
 
 NUM_STAGES = 4
 
@@ -68,6 +69,9 @@ class SwinEncoder(VisionEncoder):
             spatial_dims=3,
             downsample="merging",
         )
+        for number in range(1, NUM_STAGES + 1):
+            layers = getattr(self.backbone, f"layers{number}")
+            layers[0] = Stage(layers[0])
 
     def train(self, mode: bool = True) -> SwinEncoder:
         """Set the mode; activations are recomputed in training only (export cannot trace it)."""
