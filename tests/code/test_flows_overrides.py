@@ -61,8 +61,8 @@ def test_an_edit_made_meanwhile_is_kept(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "overrides", "expected"),
     [
-        (None, {"pretrain.max_stepz": 1}, "pretrain.max_steps"),
-        (None, {"pretrian.max_steps": 1}, "pretrain"),
+        (None, {"pretrain.num_stepz": 1}, "pretrain.num_steps"),
+        (None, {"pretrian.num_steps": 1}, "pretrain"),
         ("tinny", {}, "tiny"),
         (None, {"split.seed": "not a number"}, "split.seed"),
     ],
