@@ -59,6 +59,7 @@ class Mention:
 @dataclass(frozen=True)
 class _Rule:
     label: str
+    stems: tuple[str, ...]
     terms: re.Pattern[str]
     exclude: re.Pattern[str] | None
     exclude_after: re.Pattern[str] | None
@@ -82,6 +83,7 @@ def _rules() -> tuple[_Rule, ...]:
         rules.append(
             _Rule(
                 label,
+                tuple(entry["stems"]),
                 terms,
                 pattern(entry.get("exclude")),
                 pattern(entry.get("exclude_after")),
@@ -97,22 +99,13 @@ def labels() -> tuple[str, ...]:
     return tuple(rule.label for rule in _rules())
 
 
-@cache
-def _trigger() -> re.Pattern[str]:
-    """A cheap test: a sentence without any of these stems mentions none of the findings."""
-    return re.compile(
-        r"calcif|athero|cardi|heart|effusion|fluid|pleural|thorax|hernia|node|lap\b|adenopath|emphys|bulla|bullo|atelecta|nodul|opaci|glass|ggo|infiltrat|airspace|densit|fibro|sequel|scar|honeycomb|reticul|parenchymal|mosaic|bronch|airway|consolidat|sept|kerley|"
-        r"ventric|atri|pace|catheter|stent|sternotomy|clip|sutur|prosthe|port|picc|tube|cannula|tracheo|icd|defib|electrode|wire|hardware|screw|implant|filter|metallic|medical|valve"
-    )
-
-
 def mentions(sentence: str) -> list[Mention]:
     """The findings that a sentence names, one entry a label."""
     lower = sentence.lower()
-    if not _trigger().search(lower):
-        return []
     found = []
     for rule in _rules():
+        if not any(stem in lower for stem in rule.stems):
+            continue
         status = _status(rule, lower)
         if status != NOT_MENTIONED:
             found.append(Mention(rule.label, status, laterality(lower) if status != ABSENT else ""))

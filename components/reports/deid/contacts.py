@@ -57,7 +57,7 @@ _STREET_LOWER = re.compile(
     rf"\d{{2,5}} (?:[a-z][a-z'-]{{2,20}} ){{1,2}}(?:street|avenue|boulevard|drive|road|lane)\b{_UNIT}"
 )
 _EUROPEAN = re.compile(
-    r"[A-Z][a-z]{2,20}(?:strasse|straat|gasse|weg|platz|caddesi|sokak)\.? \d{1,4}[a-z]?\b", _I
+    r"(?<!\w)[A-Z][a-z]{2,20}(?:strasse|straat|gasse|weg|platz|caddesi|sokak)\.? \d{1,4}[a-z]?\b", _I
 )
 _CITY_STATE = re.compile(r"(?:[A-Z][A-Za-z.'-]{1,20} ){0,2}[A-Z][A-Za-z.'-]{1,20},? $")
 _ZIP = re.compile(r"[A-Z]{2},? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
@@ -68,6 +68,9 @@ _STATES = frozenset(
     "al ak az ar ca co ct de fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh nj nm ny nc nd oh ok or pa "
     "ri sc sd tn tx ut vt va wa wv wi wy dc pr".split()
 )
+
+
+_TRIGGERS = _LABELS | _STATES | {"p", "po"}
 
 
 class Contacts:
@@ -89,9 +92,13 @@ class Contacts:
         if "://" in lower or "www." in lower:
             for match in _URL.finditer(view):
                 add(match.start(), match.end(), "URL", "url")
+        if any(stem in lower for stem in ("strasse", "straat", "gasse", "weg", "platz", "caddesi", "sokak")):
+            for match in _EUROPEAN.finditer(view):
+                add(match.start(), match.end(), "ADDRESS", "address.street")
         done = 0
-        for number, word in enumerate(text.words):
-            start = text.starts[number]
+        words, starts = text.words, text.starts
+        for number in text.select(_TRIGGERS):
+            word, start = words[number], starts[number]
             if start < done:
                 continue
             for begin, end, kind, rule in self._at(text, number, word):
@@ -121,8 +128,6 @@ class Contacts:
             return [(city.start() if city else start, match.end(), "ADDRESS", "address.city")]
         if word in ("p", "po") and (match := _BOX.match(view, start)):
             return [(start, match.end(), "ADDRESS", "address.box")]
-        if (match := _EUROPEAN.match(view, start)) if end - start > 5 else None:
-            return [(start, match.end(), "ADDRESS", "address.street")]
         if 2 <= len(word) <= 6 and view[start:end].isupper() and any(char.isdigit() for char in word):
             match = _CANADA.match(view, start) or (
                 _POSTCODE.match(view, start) if not _vertebral(word) else None

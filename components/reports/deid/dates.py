@@ -86,6 +86,9 @@ _CUES_PARTIAL = frozenset(
 _CUES_DAY = frozenset({"on", "dated", "date", "since", "until", "till", "through"})
 
 
+_MONTH_WORDS = frozenset(MONTHS)
+
+
 class Day(NamedTuple):
     """A calendar day as read from a text."""
 
@@ -127,8 +130,9 @@ class Dates:
         """Spans of dates (and of times where the study asks for them)."""
         spans: list[Span] = []
         done = 0
-        for number, word in enumerate(text.words):
-            start = text.starts[number]
+        words, starts = text.words, text.starts
+        for number in text.select(_MONTH_WORDS):
+            word, start = words[number], starts[number]
             if start < done:
                 continue
             found = None

@@ -27,19 +27,22 @@ _DASHED = re.compile(r"\d{1,4}(?:-\d{2,8}){2,4}(?![\w-])")
 _UID = re.compile(r"[0-2](?:\.\d{1,39}){5,20}")
 _MIXED = re.compile(r"(?:[a-z]{1,6}\d{5,16}[a-z]{0,3}|\d{4,16}[a-z]{1,3}\d{0,8})$")
 _UNIT = re.compile(
-    r" ?-?(?:mm|cm|ml|mg|hu|units?|iu|mci|mbq|kg|lbs?|cells|copies|years?|yo\b|y/o|gy|mgy|x\b|ms\b|hours?|%)",
+    r" ?-?(?:mm|cm|ml|mg|hu|units?|iu|mci|mbq|kg|lbs?|cells|copies|years?|yo\b|y/o|c?gy|mgy|x\b|ms\b|hours?|%)",
     _I,
 )
 _AGE = re.compile(
     r"(9\d|1[0-2]\d)(?:[ -]{0,2}(?:years?|yrs?|y)[ -]{0,2}(?:old|of age|o\b|/ ?o\b)|[ -]?y\.?/?o\b|[ -]?(?:year|yr)-|[fmFM]\b| [FM]\b(?! *[a-z])| (?:male|female|woman|man|lady|gentleman)\b)",
     _I,
 )
-_AGED = re.compile(r"(9\d|1[0-2]\d)(?![\d.%/-]| ?(?:mm|cm|ml|mg|hu|bpm|degrees))", _I)
+_AGED = re.compile(r"(9\d|1[0-2]\d)(?![\d%/-]|\.\d| ?(?:mm|cm|ml|mg|hu|bpm|degrees))", _I)
 _SPELLED = re.compile(
     r"ninety(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?(?=[ -]{1,2}(?:years?|yrs?)[ -]{0,2}(?:old|of age))",
     _I,
 )
 _AGE_CUES = frozenset({"age", "aged", "ages", "turning", "yas", "edad"})
+
+
+_TRIGGERS = frozenset(_STRONG) | frozenset(_WEAK) | {"ninety"}
 
 
 class Identifiers:
@@ -51,8 +54,9 @@ class Identifiers:
         """Spans of identifiers and of ages over 89."""
         spans: list[Span] = []
         done = 0
-        for number, word in enumerate(text.words):
-            start = text.starts[number]
+        words, starts = text.words, text.starts
+        for number in text.select(_TRIGGERS):
+            word, start = words[number], starts[number]
             if start < done:
                 continue
             found = self._labelled(text, number, word) if not word[0].isdigit() else None

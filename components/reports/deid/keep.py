@@ -118,7 +118,7 @@ def _yields(span: Span) -> bool:
 def split_protected(text: Note, spans: list[Span]) -> tuple[list[Span], list[Span]]:
     """Spans that stay, and spans that the lexicon overrules (for review); tags in the text are cut out."""
     kept, dropped = [], []
-    intervals = protected(text)
+    intervals = protected(text) if any(map(_yields, spans)) else []
     tags = [match.span() for match in TAG.finditer(text.view)] if "[" in text.view else []
     for span in sorted(spans):
         if _yields(span) and _inside(intervals, span):

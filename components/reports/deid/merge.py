@@ -8,7 +8,7 @@ from components.reports.deid.span import Span
 
 _LAYER_RANK = {"known": 0, "patterns": 1, "names": 2, "places": 3}
 _JOINS = frozenset({"", " ", ", ", ",", "-", "'"})
-_EDGE = " \n,;:|"
+_EDGE = " \n,;:|."
 
 
 def _rank(span: Span) -> tuple[float, int, int, str, str]:

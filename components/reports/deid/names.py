@@ -71,7 +71,7 @@ _BY = frozenset({
 _TOLD = {
     "discussed": {"with"}, "communicated": {"to", "with"}, "conveyed": {"to"}, "relayed": {"to"}, "reported": {"to"}, "called": {"to", ""}, "telephoned": {"to", ""},
     "notified": {""}, "informed": {""}, "paged": {""}, "spoke": {"with", "to"}, "spoken": {"with", "to"}, "faxed": {"to"}, "mailed": {"to"}, "given": {"to"}, "sent": {"to"},
-    "contacted": {""}, "reached": {""}, "texted": {""}, "phoned": {"to", ""}, "consulted": {"with", ""}, "attention": {""}, "attn": {""}, "dear": {""},
+    "contacted": {""}, "reached": {""}, "texted": {""}, "phoned": {"to", ""}, "consulted": {"with", ""}, "attn": {""}, "dear": {""},
 }  # fmt: skip
 _LABELS = {
     "patient": "PATIENT", "pt": "PATIENT", "name": "PATIENT", "hasta": "PATIENT", "paciente": "PATIENT", "re": "PATIENT", "soyadi": "PATIENT", "nom": "PATIENT", "nombre": "PATIENT",
@@ -82,6 +82,7 @@ _LABELS = {
 }  # fmt: skip
 _WEAK_LABELS = frozenset(
     {
+        "cc",
         "patient",
         "re",
         "to",
@@ -166,9 +167,7 @@ class Names:
         self, text: Note, number: int, word: str, stop: frozenset[str], given: frozenset[str]
     ) -> tuple[int, int, str, str, float] | None:
         if word in _TITLES:
-            if (
-                word in ("nurse", "miss", "uzm", "sra", "herr", "frau", "doctor", "professor")
-            ) and not text.token(number)[0].isupper():
+            if not _is_title(text, number, word):
                 return None
             return self._take(text, number + 1, _TITLES[word], "name.title", 1.0, lower=True)
         if word == "by" and number and (text.words[number - 1] in _BY or _colon_after(text, number)):
@@ -182,7 +181,8 @@ class Names:
                 "authenticated",
                 "read",
             )
-            return self._take(text, number + 1, "STAFF", "name.by", 0.95, lower=sure, comma=True)
+            found = self._take(text, number + 1, "STAFF", "name.by", 0.95, lower=sure, comma=True)
+            return found if sure or (found and " " in text.view[found[0] : found[1]]) else None
         if word in _TOLD and number + 2 < len(text.words):
             follow = text.words[number + 1]
             steps = _TOLD[word]
@@ -197,7 +197,13 @@ class Names:
             while at < len(text.words) and text.starts[at] < label.end():
                 at += 1
             weak = word in _WEAK_LABELS
-            found = self._take(text, at, _LABELS[word], "name.label", 0.9, lower=not weak, comma=True)
+            found = self._take(text, at, _LABELS[word], "name.label", 0.9, lower=True, comma=True)
+            if word == "cc" and found and not _DEGREE.match(text.view, found[1]):
+                weak = True
+                if words("first_names").isdisjoint(
+                    re.findall(r"[a-z]+", text.view[found[0] : found[1]].lower())
+                ):
+                    return None
             return found if found and (not weak or _looks_whole(text, found[0], found[1])) else None
         if word in _DEGREE_WORDS and number:
             return self._before_degree(text, number, stop)
@@ -293,13 +299,15 @@ class Names:
             joined = (
                 place == number - 1
                 or text.gap(place) in _NAME_GAPS
-                or (text.gap(place) in (", ", ",") and text.token(place).isupper())
+                or (text.gap(place) in (", ", ",") and "," not in gap)
             )
             word, written = text.words[place], text.token(place)
             if not joined or word in stop or any(char.isdigit() for char in word) or not written[0].isupper():
                 break
             first, place = place, place - 1
-        if first == number or (number - first == 1 and "," not in gap):
+        if first == number:
+            return _lower_before_degree(text, number, stop) if "," in gap else None
+        if number - first == 1 and "," not in gap:
             return None
         return text.starts[first], text.ends[number - 1], "STAFF", "name.degree", 0.9
 
@@ -332,6 +340,36 @@ class Names:
         return text.starts[number], text.ends[last], "PERSON", "name.given_family", 0.7
 
 
+def _is_title(text: Note, number: int, word: str) -> bool:
+    """Whether `MR`, `MS`, `Dr` is a form of address here, and not an examination, a valve or milliseconds."""
+    written = text.token(number)
+    if number + 1 >= len(text.words) or text.gap(number) not in (" ", ". ", ".", ".  ", "  "):
+        return False
+    if word in ("nurse", "miss", "uzm", "sra", "herr", "frau", "doctor", "professor"):
+        return written[0].isupper()
+    if word in ("mr", "ms", "mx", "mrs"):
+        if written.isupper():
+            return "." in text.gap(number) and in_capitals(text, number)
+        return written[0].isupper() or not (number and text.words[number - 1][-1].isdigit())
+    return True
+
+
+def _lower_before_degree(
+    text: Note, number: int, stop: frozenset[str]
+) -> tuple[int, int, str, str, float] | None:
+    """`; hassan al-rashid, md`: two or three words in lower case that fill the place up to a comma or colon."""
+    first = number
+    while first > 0 and number - first < 4 and (first == number or text.gap(first - 1) in _NAME_GAPS):
+        word = text.words[first - 1]
+        if word in stop or any(char.isdigit() for char in word) or len(word) < 2:
+            return None
+        first -= 1
+    before = text.gap(first - 1) if first else "\n"
+    if number - first < 2 or not any(mark in before for mark in ",;:\n"):
+        return None
+    return text.starts[first], text.ends[number - 1], "STAFF", "name.degree", 0.8
+
+
 def _colon_after(text: Note, number: int) -> bool:
     return text.view[text.ends[number] : text.ends[number] + 2].lstrip().startswith(":")
 
@@ -347,23 +385,44 @@ def _is_typist(line: str) -> bool:
 
 
 def _looks_whole(text: Note, start: int, end: int) -> bool:
-    """A name after a weak label has two words, or is all that stands on its line."""
+    """A name after a weak label has two words, or is all that stands on its line; in lower case it needs more."""
     found = text.view[start:end]
-    rest = text.view[end : end + 40].partition("\n")[0].strip(" .,")
-    return ((" " in found or "," in found) and not found.islower()) or not rest
+    rest = text.view[end : end + 40].partition("\n")[0].strip(" .,;|")
+    if any(piece.islower() and piece not in _PARTICLES for piece in re.findall(r"[^\W\d_]{2,}", found)):
+        parts = re.findall(r"[a-z]+", found.lower())
+        follows = re.match(r"[a-z]*", rest.lower())
+        header = follows is not None and follows.group() in (
+            "mrn",
+            "dob",
+            "id",
+            "accession",
+            "acc",
+            "birth",
+            "ssn",
+            "tckn",
+        )
+        return len(parts) > 1 and (header or not words("first_names").isdisjoint(parts))
+    if not rest:
+        return True
+    if re.match(r"[a-z]", rest) and words("first_names").isdisjoint(re.findall(r"[a-z]+", found.lower())):
+        return False
+    return " " in found or "," in found
 
 
 def echo(text: Note, spans: list[Span], layer: str) -> list[Span]:
     """Other places of the parts of names found with confidence, so that one cue protects a whole note."""
     parts: dict[str, str] = {}
+    lower_too: set[str] = set()
     stop, ambiguous = words("stop"), words("ambiguous")
     covered: list[tuple[int, int]] = sorted((span.start, span.end) for span in spans)
     for span in spans:
         if span.score < 0.8:
             continue
-        for piece in re.findall(r"[^\W\d_]+", text.view[span.start : span.end].partition("/")[0].lower()):
-            if len(piece) > 2 and piece not in stop:
-                parts.setdefault(piece, span.kind)
+        for piece in re.findall(r"[^\W\d_]+", text.view[span.start : span.end].partition("/")[0]):
+            if len(piece) > 2 and piece.lower() not in stop:
+                parts.setdefault(piece.lower(), span.kind)
+                if piece.islower():
+                    lower_too.add(piece)
     if not parts:
         return []
     found: list[Span] = []
@@ -376,6 +435,8 @@ def echo(text: Note, spans: list[Span], layer: str) -> list[Span]:
         while cursor < len(covered) and covered[cursor][1] <= start:
             cursor += 1
         if cursor < len(covered) and covered[cursor][0] <= start < covered[cursor][1]:
+            continue
+        if word not in lower_too and text.token(number).islower():
             continue
         if word in ambiguous and not is_person_here(text, number):
             continue

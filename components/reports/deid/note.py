@@ -114,6 +114,10 @@ class Note:
         """Each token in lower case."""
         return self._tokens[2]
 
+    def select(self, triggers: frozenset[str]) -> list[int]:
+        """The numbers of the tokens that hold a digit or are one of `triggers` (what rules may begin at)."""
+        return [number for number, word in enumerate(self.words) if not word.isalpha() or word in triggers]
+
     def gap(self, left: int) -> str:
         """The view between token `left` and the next one."""
         return self.view[self.ends[left] : self.starts[left + 1]]

@@ -57,6 +57,7 @@ _BREAKS = frozenset(
         "us",
     }
 )
+_SPECIALTIES = ("ology", "opathology", "opthalmology", "surgery", "iatrics", "iatry", "therapy", "medicine")
 _MAX_BACK = 6
 
 
@@ -121,7 +122,7 @@ class Places:
                 break
             if word in words("stop") and word not in generic and word not in words("ambiguous"):
                 break
-            proper = proper or (word not in generic and len(word) > 1)
+            proper = proper or (word not in generic and len(word) > 1 and not word.endswith(_SPECIALTIES))
             start, place = place, place - 1
         if lower_case and proper and not (start and text.words[start - 1] in _CUES):
             return None
