@@ -148,7 +148,7 @@ class DownstreamInputs:
         described = {row["series_key"]: row for row in self.rows("deidentify", "manifest.parquet")}
 
         def fineness(row: Mapping[str, Any]) -> tuple[float, str]:
-            spacing = index.get(row["series_key"], {}).get("spacing_mm") or [math.inf, math.inf]
+            spacing = index.get(row["series_key"], {}).get("native_spacing_mm") or [math.inf] * 2
             return float(spacing[0]) * float(spacing[1]), row["series_key"]
 
         chosen: dict[str, StudyRow] = {}
@@ -201,11 +201,10 @@ class DownstreamInputs:
         for name, study, value in triples:
             if study in known:
                 found.setdefault(name, {})[study] = int(value)
-        for group, names in groups_of(found).items():
+        for names in groups_of(found).values():
             for study in {key for name in names for key, value in found[name].items() if value == 1}:
                 for name in names:
                     found[name].setdefault(study, 0)
-            del group
         return {name: found[name] for name in sorted(found)}
 
     def findings(self) -> list[dict[str, Any]]:
@@ -221,8 +220,8 @@ class DownstreamInputs:
         known = {key for key, row in self.split().items() if row.paired}
         chosen: dict[str, list[str]] = {}
         rows = self.rows("section", "sentences.parquet")
-        for row in sorted(rows, key=lambda row: (row["study_key"], row["order"])):
-            if row["study_key"] in known and (not fields or row["section"] in fields):
+        for row in sorted(rows, key=lambda row: (row["study_key"], row["order"], row["start"])):
+            if row["study_key"] in known and row["section"] in fields and row["text"].strip():
                 chosen.setdefault(row["study_key"], []).append(row["text"])
         return chosen
 

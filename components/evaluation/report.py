@@ -17,6 +17,16 @@ from components.evaluation.summary import number, results_table
 
 WINDOW_HU = (-1000.0, 500.0)
 SOFT_WINDOW_HU = (-200.0, 300.0)
+TERMS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "nsd": "NSD",
+    "hd95": "HD95 (mm)",
+    "dice": "Dice",
+    "top1": "top-1",
+    "jaccard": "Jaccard",
+}
 PROTOCOL_TITLES = {"zero_shot": "Zero-shot", "linear_probe": "Linear probe"}
 
 
@@ -64,7 +74,9 @@ def render(root: Path, all_params: Mapping[str, Any], examples: int) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").replace(".", " · ")
+    """A dotted name as a person writes it."""
+    parts = [" ".join(TERMS.get(word, word) for word in part.split("_")) for part in name.split(".")]
+    return " · ".join(parts).replace("recall at ", "R@").replace("=", " = ")
 
 
 class Pictures:
@@ -202,6 +214,7 @@ def _slices(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows = [
             {"group": _words(attribute), "value_name": value, **estimate}
             for attribute, values in sorted(found.get("slices", {}).items())
+            if len(values) > 1
             for value, estimate in sorted(values.items())
         ]
         if rows:

@@ -10,7 +10,6 @@ from typing import Any
 from components.base.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-UNITS = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "balanced_accuracy": "balanced accuracy", "mm": "mm"}
 FLOW: tuple[tuple[str, str, tuple[str, ...], str, tuple[str, ...]], ...] = (
     ("ingest", "Read from the archive", ("num_series",), "series", ("num_quarantined",)),
     ("check_cohort", "Cohort checks passed", ("series",), "series", ("refused",)),

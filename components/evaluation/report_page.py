@@ -73,8 +73,7 @@ TOP = """
 <header><h1>Velvet: what this model can do</h1>
 <p class="dim">CT and report encoders: the data they were made from, their measured results, and the gate's verdict.</p>
 {% if synthetic %}<p class="banner" role="note"><strong>Research use, synthetic data.</strong> The test split holds
-{{ provenance.test.get('synthetic', 0) }} synthetic{% if provenance.test.get('real') %} and {{ provenance.test.real }} real{% endif %}
-studies. Synthetic phantoms show that the chain works; they say nothing about patients.</p>
+{{ provenance.test.get('synthetic', 0) }} synthetic {% if provenance.test.get('real') %}and {{ provenance.test.real }} real {% endif %}studies. Synthetic phantoms show that the chain works; they say nothing about patients.</p>
 {% else %}<p class="banner" role="note"><strong>Research use.</strong> Not a medical device; not for clinical decisions.</p>{% endif %}
 {% if verdict %}
 <div class="verdict {{ 'good' if verdict.passed else 'bad' }}">
@@ -147,7 +146,7 @@ MODEL = """
 {% if found %}<td class="n">{{ found.value|number }}</td><td class="nowrap">[{{ found.low|number(2) }}, {{ found.high|number(2) }}]</td><td>{{ interval(found)|safe }}</td>
 {% else %}<td class="dim" colspan="3">not scored</td>{% endif %}{% endfor %}</tr>
 {% endfor %}</tbody></table></div>{% endif %}
-{% for protocol, reasons in left_out.items() %}<details><summary class="dim">{{ protocol }}: {{ reasons|length }} labels left out</summary><ul>
+{% for protocol, reasons in left_out.items() %}<details><summary class="dim">{{ protocol }}: {{ reasons|length }} label{{ '' if reasons|length == 1 else 's' }} left out</summary><ul>
 {% for name, reason in reasons|dictsort %}<li>{{ name|words }}: {{ reason }}</li>{% endfor %}</ul></details>{% endfor %}
 {% for group in rocs %}<h3>{{ group.title }}: ROC curves</h3><div class="grid small">{% for chart in group.charts %}{{ chart|safe }}
 {% endfor %}</div>{% endfor %}

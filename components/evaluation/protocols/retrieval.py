@@ -53,9 +53,10 @@ class Ranked:
         triples = zip(self.better, self.tied_right, self.tied_wrong, strict=True)
         return np.array([st.first_hit_recall(int(b), int(r), int(w), k) for b, r, w in triples])
 
-    def chance(self, k: int) -> float:
-        """The mean over queries of the same in a random order."""
-        pools = zip(self.right, self.wrong, strict=True)
+    def chance(self, k: int, rows: npt.NDArray[np.intp] | None = None) -> float:
+        """The mean over queries (or those of `rows`) of the same in a random order."""
+        chosen = np.arange(len(self.right)) if rows is None else rows
+        pools = zip(self.right[chosen], self.wrong[chosen], strict=True)
         return float(np.mean([st.first_hit_recall(0, int(r), int(w), k) for r, w in pools]))
 
     def rank(self) -> Array:
@@ -226,7 +227,7 @@ def _slice(
     k: int,
 ) -> dict[str, Any]:
     """R@k, mean of both directions, of the queries of a slice against the whole gallery."""
-    chance = float(np.mean([ranked[name].chance(k) for name in DIRECTIONS]))
+    chance = float(np.mean([ranked[name].chance(k, rows) for name in DIRECTIONS]))
     of = [patients[at] for at in rows]
     metric = st.weighted_mean(recall[rows])
     return params.bootstrap().estimate(metric, of, chance=chance, unit="recall").as_dict()
