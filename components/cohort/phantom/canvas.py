@@ -122,8 +122,9 @@ class Canvas:
         weights = []
         for axis, part, scale, count in zip(self.axes, parts, self.scale, nodes):
             weights.append(_spline_weights(axis[part] * scale, cell_mm, count))
-        low = [int(matrix.any(0).argmax()) for matrix in weights]
-        high = [count - int(matrix.any(0)[::-1].argmax()) for matrix, count in zip(weights, nodes)]
+        used = [np.flatnonzero(matrix.sum(axis=0)) for matrix in weights]
+        low = [int(index[0]) if index.size else 0 for index in used]
+        high = [int(index[-1]) + 1 if index.size else 1 for index in used]
         grid = grid[tuple(slice(a, b) for a, b in zip(low, high))]
         x, y, z = (matrix[:, a:b] for matrix, a, b in zip(weights, low, high))
         half = np.tensordot(y, np.tensordot(x, grid, (1, 0)), (1, 1))  # [Y, X, nz]

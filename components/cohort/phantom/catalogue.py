@@ -23,6 +23,9 @@ SLOTS: dict[str, tuple[tuple[str, Point], ...]] = {
     LLL: ((LLL, (-72, -48, 0)), (LLL, (-94, -34, -36))),
 }
 LOBES = tuple(SLOTS)
+# Slots that an enlarged heart or a pericardial effusion covers.
+HEART_SLOTS: frozenset[Point] = frozenset({SLOTS[LINGULA][0][1], SLOTS[LUL][1][1]})
+HEART_FINDINGS = (spec.CARDIOMEGALY, spec.PERICARDIAL_EFFUSION)
 _UPPER, _LOWER = (RUL, LUL), (RML, RLL, LINGULA, LLL)
 
 
@@ -141,8 +144,10 @@ def lobe_side(lobe: str) -> str:
     return "right" if lobe.startswith("right") else "left"
 
 
-def sample_finding(label: str, rng: np.random.Generator, taken: set[Point]) -> Finding | None:
-    """A finding with attributes; a focal one takes a free slot, and is None when none is left."""
+def sample_finding(
+    label: str, rng: np.random.Generator, taken: set[Point], covered: frozenset[Point] = frozenset()
+) -> Finding | None:
+    """A finding with attributes; a focal one takes a free slot (added to `taken`), or is None without one."""
     entry = CATALOGUE[label]
     size = between(rng, *entry.size_mm, digits=0) if entry.size_mm[1] else 0.0
     severity = grade(entry, size) if entry.grades else choose(rng, entry.severities)
@@ -150,11 +155,12 @@ def sample_finding(label: str, rng: np.random.Generator, taken: set[Point]) -> F
     variant, seed = choose(rng, entry.variants), int(rng.integers(2**31))
     centre: Point = (0.0, 0.0, 0.0)
     if entry.lobes:
-        free = [lobe for lobe in entry.lobes if any(point not in taken for _, point in SLOTS[lobe])]
+        closed = taken | covered
+        free = [lobe for lobe in entry.lobes if any(point not in closed for _, point in SLOTS[lobe])]
         if not free:
             return None
         place = choose(rng, free)
-        centre = choose(rng, [point for _, point in SLOTS[place] if point not in taken])
+        centre = choose(rng, [point for _, point in SLOTS[place] if point not in closed])
         taken.add(centre)
         side = lobe_side(place)
     if label == spec.LYMPHADENOPATHY and place.split()[0] in ("left", "right"):

@@ -81,7 +81,7 @@ def heart_of(study: PhantomStudy, enlarged: bool = True) -> Heart:
         grow = finding.size_mm / NORMAL_HEART_WIDTH_MM
     extra = max(grow - 1, 0)
     centre = (-20 - 16 * extra, 25 - 4 * extra, -9 + 4 * extra)
-    depth = 1 + 0.7 * (grow - 1)  # the sternum and the spine leave less room than the lungs do
+    depth = 1 + 0.5 * (grow - 1)  # the sternum and the spine leave less room than the lungs do
     radii = (HEART_MM[0] * grow, HEART_MM[1] * depth, HEART_MM[2] * depth)
     return Heart(centre, radii, -body.heart_angle_deg / 2)
 

@@ -147,9 +147,8 @@ def _sternal_wires(canvas: Canvas, heart: Heart) -> None:
 
 def _spinal_rods(canvas: Canvas, heart: Heart) -> None:
     for x in (-17.0, 17.0):
-        levels = [
-            (x, float(spine_y(canvas, np.float32(z))) - 24, z) for z in (34.0, 10.0, -14.0, -38.0, -62.0)
-        ]
+        heights = np.array((34.0, 10.0, -14.0, -38.0, -62.0), dtype=np.float32)
+        levels = [(x, y - 24, z) for y, z in zip(spine_y(canvas, heights).tolist(), heights.tolist())]
         _wire(canvas, levels, 3.0)
         for px, y, z in levels:
             _wire(canvas, ((px, y, z), (px * 0.55, y + 26, z)), 2.6)

@@ -10,7 +10,15 @@ from pydantic import Field, field_validator, model_validator
 
 from components.base.config import Config
 from components.cohort.phantom import spec
-from components.cohort.phantom.catalogue import CATALOGUE, GROWTH, grade, occupied_depth, sample_finding
+from components.cohort.phantom.catalogue import (
+    CATALOGUE,
+    GROWTH,
+    HEART_FINDINGS,
+    HEART_SLOTS,
+    grade,
+    occupied_depth,
+    sample_finding,
+)
 from components.cohort.phantom.identifiers import SCANNERS, person, study_days, visit
 from components.cohort.phantom.spec import Acquisition, Body, Finding, PhantomStudy, Point
 from components.cohort.phantom.streams import between, choose, stream
@@ -37,11 +45,11 @@ class PhantomParams(Config):
     image_only_fraction: float = Field(0.15, ge=0, lt=1)  # of studies, chosen independently
     prevalence_scale: float = Field(1.0, gt=0, le=3)  # multiplies every finding's prevalence (capped at 0.95)
     prevalence: dict[str, float] = Field(default_factory=dict)  # by label, in place of the default
-    field_of_view_mm: tuple[float, float] = (335.0, 360.0)
+    field_of_view_mm: tuple[float, float] = (330.0, 350.0)
     length_mm: tuple[float, float] = (290.0, 310.0)
     in_plane_mm: tuple[float, float] = (2.0, 2.5)
-    slice_mm: tuple[float, float] = (3.4, 5.0)
-    noise_hu: tuple[float, float] = (5.0, 12.0)
+    slice_mm: tuple[float, float] = (3.6, 5.0)
+    noise_hu: tuple[float, float] = (5.0, 11.0)
     sharp_fraction: float = Field(0.4, ge=0, le=1)  # of studies with a sharp kernel
     contrast_fraction: float = Field(0.5, ge=0, le=1)  # of studies with intravenous contrast
 
@@ -168,9 +176,10 @@ def _findings(params: PhantomParams, rng: np.random.Generator, before: PhantomSt
         if before is not None:
             chronic = CATALOGUE[label].chronic
             share = 0.15 * share if chronic else 0.5 * share / max(1 - share, 0.5)
-        if label in known or draw >= share:
+        if label in known or draw >= share or (label in HEART_FINDINGS and taken & HEART_SLOTS):
             continue
-        item = sample_finding(label, own, taken)
+        covered = HEART_SLOTS if any(item.label in HEART_FINDINGS for item in found) else frozenset()
+        item = sample_finding(label, own, taken, covered)
         if item is not None:
             found.append(replace(item, change="new" if before else ""))
     found = [_fitting(item, found) for item in found]
