@@ -37,7 +37,8 @@ def ct(seed: int = 0, shape: tuple[int, int, int] = (24, 20, 16)) -> np.ndarray:
     rng = np.random.default_rng(seed)
     x, y = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape[:2]), indexing="ij")
     body = (x**2 + y**2 < 0.5)[:, :, None]
-    return np.rint(np.where(body, 40.0, -1000.0) + rng.normal(0, 12, shape)).astype(np.int16)
+    hu = np.where(body, 40.0, -1000.0) + rng.normal(0, 12, shape)
+    return np.rint(hu).clip(-1024, 3071).astype(np.int16)
 
 
 def make_archive(folder: Path, num_patients: int = 4) -> list[dict[str, str]]:

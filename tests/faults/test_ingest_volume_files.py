@@ -46,19 +46,28 @@ def test_truncation_at_20_points(tmp_path: Path, suffix: str) -> None:
         read_volume(path)
 
 
-@pytest.mark.parametrize("recorded", [False, True])
-def test_bit_flips(tmp_path: Path, recorded: bool) -> None:
-    """1,000 flips: the gzip checksum finds all in the compressed stream, the recorded SHA-256 every single one."""
+def test_bit_flips(tmp_path: Path) -> None:
+    """1,000 flips: the recorded SHA-256 finds each; without it no flip gives other voxels.
+
+    gzip's own header and the padding after its last block carry no voxels, and no checksum covers them.
+    """
     path = _write(tmp_path, ".nii.gz")
     digest, data = sha256_file(path), path.read_bytes()
-    rng = np.random.default_rng(3)
-    first_bit = 0 if recorded else 10 * 8  # gzip's own header has time and system, which no checksum covers
-    for bit in rng.integers(first_bit, len(data) * 8, 1000):
+    unseen = 0
+    for bit in np.random.default_rng(3).integers(0, len(data) * 8, 1000):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(flipped)
         with pytest.raises(IntegrityError):
-            read_volume(path, sha256=digest if recorded else None)
+            read_volume(path, sha256=digest)
+        try:
+            read = read_volume(path)
+        except IntegrityError:
+            continue
+        unseen += 1
+        np.testing.assert_array_equal(read.array, ct())
+        np.testing.assert_array_equal(read.affine, AFFINE)
+    assert unseen <= 10
     path.write_bytes(data)
     np.testing.assert_array_equal(read_volume(path, sha256=digest).array, ct())
 

@@ -144,7 +144,8 @@ class CtRate(Source):
             for path in sorted(base.rglob("*.nii.gz"), key=_order):
                 found = NAME.fullmatch(path.name)
                 name = path.relative_to(self.root).as_posix()
-                patients.add(found["patient"] if found else name)
+                if found:
+                    patients.add(found["patient"])
                 if params.max_patients is not None and len(patients) > params.max_patients:
                     break
                 try:

@@ -27,6 +27,7 @@ from components.cohort.study import Mask, RawSeries, Refused, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")
+ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # PNG's last chunk and JPEG's end of image
 MAX_SIDE = 4096
 LABEL = "intensity=8_bit"
 
@@ -73,7 +74,9 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with open_regular(path) as stream, Image.open(stream, formats=FORMATS) as picture:
             size = picture.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        size = (MAX_SIDE + 1, MAX_SIDE + 1)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
         raise _damaged("a slice is not a readable picture") from None
     if max(size) > MAX_SIDE:
         raise IntegrityError(
@@ -88,6 +91,9 @@ def read_grey(path: Path) -> NDArray[np.uint8]:
 
     try:
         with open_regular(path) as stream:
+            if not stream.read().rstrip(b"\0").endswith(ENDS):
+                raise _damaged("a slice is cut short")
+            stream.seek(0)
             with Image.open(stream, formats=FORMATS) as picture:
                 picture.verify()
             stream.seek(0)
