@@ -24,7 +24,7 @@ _DOUBT_BEFORE = (
 )
 _SEEN = r"(?:seen|identified|present|observed|detected|visuali[sz]ed|noted|evident|appreciated|demonstrated|found|visible|apparent|shown|recogni[sz]ed|depicted|encountered)"
 _DENIED_AFTER = re.compile(
-    rf"\b(?:is|are|was|were|has been|have been|has|have|can be|could be)? ?(?:not|no longer|never)(?: \w+ly)?(?: been| be)? ?(?:definite\w* |clearly )?{_SEEN}\b|\b(?:is|are|was|were|has|have)(?: been| now| completely| since| interval\w*)* (?:absent|excluded|ruled out|resolved|cleared|removed|disappeared)\b"
+    rf"\b(?:is|are|was|were|has been|have been|has|have|can be|could be)? ?(?:not|no longer|never)(?: \w+ly)?(?: been| be)? ?(?:definite\w* |clearly )?{_SEEN}\b(?! (?:on|in|at) (?:\[date\]|(?:the )?(?:prior|previous|earlier|last|comparison))| previously| before)|\b(?:is|are|was|were|has|have)(?: been| now| completely| since| interval\w*)* (?:absent|excluded|ruled out|resolved|cleared|removed|disappeared)\b"
     r"|\b(?:cannot|can not|could not) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|demonstrated)\b|^[\w ]{0,12}: ?(?:no\b|none|negative|absent|nil)|\b(?:is|are|was|were) (?:absent|negative|unlikely to be present)\b|^[ ,]*(?:resolved|absent|not seen|not identified|not present|none)\b"
 )
 _DOUBT_AFTER = re.compile(

@@ -47,6 +47,9 @@ _SIDE = re.compile(
 )
 
 
+_DENIED_INSIDE = re.compile(r"\b(?:not|no|free of|without|nor)\b(?! longer)")
+
+
 @dataclass(frozen=True)
 class Mention:
     """A finding in one sentence: its label, status and side (`left`, `right`, `bilateral` or "")."""
@@ -64,6 +67,7 @@ class _Rule:
     exclude: re.Pattern[str] | None
     exclude_after: re.Pattern[str] | None
     absent: re.Pattern[str] | None
+    reject: re.Pattern[str] | None
 
 
 @cache
@@ -88,6 +92,7 @@ def _rules() -> tuple[_Rule, ...]:
                 pattern(entry.get("exclude")),
                 pattern(entry.get("exclude_after")),
                 pattern(entry.get("absent"), whole=True),
+                pattern(entry.get("reject")),
             )
         )
     return tuple(rules)
@@ -101,7 +106,7 @@ def labels() -> tuple[str, ...]:
 
 def mentions(sentence: str) -> list[Mention]:
     """The findings that a sentence names, one entry a label."""
-    lower = sentence.lower()
+    lower = " ".join(sentence.lower().split())
     found = []
     for rule in _rules():
         if not any(stem in lower for stem in rule.stems):
@@ -119,7 +124,10 @@ def _status(rule: _Rule, lower: str) -> str:
             continue
         if rule.exclude_after and rule.exclude_after.search(lower[match.end() : match.end() + 60]):
             continue
-        status = assertion(lower, match.start(), match.end())
+        if rule.reject and rule.reject.search(match.group()):
+            continue
+        inside = _DENIED_INSIDE.search(match.group())
+        status = ABSENT if inside else assertion(lower, match.start(), match.end())
         best = max(best, status, key=_RANK.__getitem__)
     if best == NOT_MENTIONED and rule.absent and (match := rule.absent.search(lower)):
         return ABSENT if assertion(lower, match.start(), match.end()) == PRESENT else UNCERTAIN
@@ -158,7 +166,7 @@ def region(sentence: str) -> str:
 
 def polarity(sentence: str, named: list[Mention] | None = None) -> str:
     """`positive` (an abnormality is asserted or suspected), `negative` (denied, or normal) or `neutral`."""
-    lower = sentence.lower()
+    lower = " ".join(sentence.lower().split())
     named = mentions(sentence) if named is None else named
     if any(mention.status in (PRESENT, UNCERTAIN) for mention in named):
         return "positive"

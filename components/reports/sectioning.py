@@ -22,12 +22,15 @@ _INLINE = re.compile(
     r"(?<=[.!?;,:)\]] )(?P<words>[A-Z][A-Za-z]{3,}(?: [A-Za-z]{2,}){0,4}) ?:|(?<=[^\n:] )(?P<caps>[A-Z]{4,}(?: [A-Z]{2,}){0,5}) ?:|(?<=[.!?] )(?P<dash>[A-Z]{6,14}) [-\u2013] "
 )
 _SIGNED = re.compile(
-    r"[ \t]*(?:(?:this report (?:was|has been) )?(?:electronically |digitally |e-)?(?:signed|dictated|interpreted|transcribed|read|approved|verified|prepared|finali[sz]ed|authenticated|attested)(?:,? (?:and )?(?:signed|approved|interpreted|verified|reviewed))?(?: off)? by\b|electronically signed\b|end of (?:report|impression)\b|cc:)",
+    r"[ \t]*(?:(?:this report (?:was|has been) )?(?:electronically |digitally |e-)?(?:signed|dictated|interpreted|transcribed|read|approved|verified|prepared|reported|reviewed|finali[sz]ed|authenticated|attested)(?:,? (?:and )?(?:signed|approved|interpreted|verified|reviewed))?(?: off)? by\b|electronically signed\b|end of (?:report|impression)\b|cc:)",
     re.IGNORECASE,
 )
 _TOLD = re.compile(
-    r"[ \t]*(?:(?:these|the|critical|above|all|preliminary|important|urgent) )*(?:findings|results|report) (?:were|was|has been|have been) (?:immediately |verbally |personally )?(?:communicated|discussed|called|relayed|conveyed|telephoned|phoned)\b",
+    r"[ \t]*(?:(?:these|the|critical|above|all|preliminary|important|urgent) )*(?:findings|results|report)(?: (?:for|of|on) [^\r\n]{1,60}?)? (?:were|was|has been|have been) (?:immediately |verbally |personally )?(?:communicated|discussed|called|relayed|conveyed|telephoned|phoned)\b",
     re.IGNORECASE,
+)
+_AFTER_SENTENCE = re.compile(
+    r"(?<=[.!?] )(?=(?:Electronically|Digitally|Signed|Dictated|Interpreted|Reported|Approved|Verified|Transcribed|Read|Prepared|The|These|Findings|Results|Critical)\b)"
 )
 _ADDENDUM = re.compile(
     r"[ \t]*[*=_#-]{0,6} ?addendum\b[^:\r\n]{0,60}?(?::|[*=_]{2,6}|[ \t]*$)", re.IGNORECASE
@@ -217,6 +220,18 @@ def _inline_marks(content: str, start: int, offset: int) -> list[_Mark]:
             found = section_of(phrase, misspelt=match["dash"] is None)
         if found and found[0] in (*CORE, "signature"):
             marks.append(_Mark(start + begin, start + match.end(), *found))
+    if len(marks) > 1:
+        marks += _inline_ending(content, start, marks[-1].body - start)
+    return marks
+
+
+def _inline_ending(content: str, start: int, offset: int) -> list[_Mark]:
+    """Who was told and who signed, after the last section of a report that is one line."""
+    marks: list[_Mark] = []
+    for match in _AFTER_SENTENCE.finditer(content, offset):
+        name = "communication" if _TOLD.match(content, match.start()) else "signature"
+        if name == "communication" or _SIGNED.match(content, match.start()):
+            marks.append(_Mark(start + match.start(), start + match.start(), name, "medium"))
     return marks
 
 

@@ -41,6 +41,7 @@ _TITLES = frozenset(
         "iii",
     }
 )
+_DEGREE_AFTER = re.compile(r"(?:M\.? ?D|D\.? ?O|R\.? ?N|N\.? ?P|P\.? ?A)\b")
 _GAP = re.compile(r"[\s,.;:'\"()/\\^_|#-]{0,4}")
 
 Phrase = tuple[tuple[str, ...], str, str, bool]
@@ -144,7 +145,8 @@ def phrases(identities: tuple[tuple[str, str], ...]) -> dict[str, list[Phrase]]:
         if not value or not value.strip() or kind in IGNORED_KINDS:
             continue
         if kind in NAME_KINDS:
-            for tokens, rule, careful in _name_phrases(value):
+            plain = fold(value).replace("'", "")
+            for tokens, rule, careful in (*_name_phrases(value), *_name_phrases(plain)):
                 keep(
                     tokens,
                     "PATIENT" if kind == "PATIENT" else "STAFF" if kind != "PERSON" else kind,
@@ -230,6 +232,8 @@ class KnownPhi:
         """An initial must be a capital beside a capital, so that `a white area` is not `A. White`."""
         first, second = text.token(number), text.token(number + 1)
         if "\n" in text.gap(number):
+            return False
+        if len(sequence[1]) == 1 and _DEGREE_AFTER.match(text.view, text.starts[number + 1]):
             return False
         initial, full = (first, second) if len(sequence[0]) == 1 else (second, first)
         return initial.isupper() and full[0].isupper()

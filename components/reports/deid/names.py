@@ -264,6 +264,10 @@ class Names:
         word, written = text.words[number], text.token(number)
         if any(char.isdigit() for char in word):
             return False
+        if len(word) == 1 and written.isupper() and number + 1 < len(text.words):
+            follower = text.token(number + 1)
+            if text.gap(number) in (". ", ".") and follower[0].isupper() and follower.lower() not in stop:
+                return True
         if word in _PARTICLES:
             return True
         if word in stop and not (

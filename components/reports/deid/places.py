@@ -126,27 +126,7 @@ class Places:
             start, place = place, place - 1
         if lower_case and proper and not (start and text.words[start - 1] in _CUES):
             return None
-        end = last
-        follow = last + 1
-        while follow < len(text.words) and follow - last <= 4 and text.gap(follow - 1) in _GAPS - {". ", "."}:
-            written, word = text.token(follow), text.words[follow]
-            if (
-                word in _JOINERS
-                and follow == end + 1
-                and follow + 1 < len(text.words)
-                and text.token(follow + 1)[0].isupper()
-            ):
-                follow += 1
-                continue
-            if not written[0].isupper() or word in words("stop") or written[0].isdigit():
-                break
-            if (
-                not (proper and end == last and follow == last + 1 and word not in words("ambiguous"))
-                or word not in generic
-            ):
-                proper = proper or word not in generic
-            end = follow
-            follow += 1
+        end, proper = _forward(text, last, proper, generic)
         while (
             start < first
             and text.words[start] in generic
@@ -155,3 +135,19 @@ class Places:
         ):
             start += 1
         return (text.starts[start], text.ends[end]) if proper else None
+
+
+def _forward(text: Note, last: int, proper: bool, generic: frozenset[str]) -> tuple[int, bool]:
+    """The last token of `Hospital of Springfield` or `Klinikum Hohenlinden`, and whether a proper part was met."""
+    end, follow = last, last + 1
+    while follow < len(text.words) and follow - last <= 5 and text.gap(follow - 1) in _GAPS - {". ", "."}:
+        word, written = text.words[follow], text.token(follow)
+        if word in _JOINERS and not written[0].isupper():
+            follow += 1
+            continue
+        if not written[0].isupper() or word in words("stop") or (proper and end == last and word in generic):
+            break
+        proper = proper or word not in generic
+        end = follow
+        follow += 1
+    return end, proper
