@@ -42,7 +42,7 @@ code{font:12.5px ui-monospace,monospace;overflow-wrap:anywhere} details{margin:.
 <span class="dim">and {{ item['keys']|length - shown }} more in result.json</span>{% endif %}
 </details>{% endif %}<td><code>{{ item.rule }}</code><br><span class="dim">{{ item.expectation }}</span>
 <td class="n">{% if not item.cohort %}{{ item.failing }}{% elif item.observed is not none %}
-found {{ item.observed }}{% endif %}</tr>
+found {{ '%g' % item.observed }}{% endif %}</tr>
 {% endfor %}</table>{% endfor %}
 <p class="dim">Great Expectations {{ version }}. Rows are named by keyed ids; values are not kept.</p>
 </body></html>

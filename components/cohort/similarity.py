@@ -38,7 +38,7 @@ class Similarity(Config):
     max_simhash_distance: int = Field(default=8, ge=0, le=31)
     min_jaccard: float = Field(default=0.9, gt=0.0, le=1.0)
     min_report_words: int = Field(default=20, ge=1)
-    max_volume_bits: int = Field(default=40, ge=0, le=512)
+    max_volume_bits: int = Field(default=24, ge=0, le=512)
 
 
 def normalise(text: str) -> list[str]:
