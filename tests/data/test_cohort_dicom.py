@@ -190,3 +190,27 @@ def test_real_archives(tmp_path: Path, real_data: Path) -> None:
     }
     names_known = {row["value"] for row in rows_of(root, "identities") if row["kind"] == "PATIENT"}
     assert names_known == {"STS_008", "HEAD", "JANCT000"}
+
+
+def test_a_phantom_study_survives_dicom(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    from components.cohort.phantom import PhantomParams, cohort, render, write_dicom_series
+
+    (study, *_) = cohort(PhantomParams(num_patients=1, in_plane_mm=(4, 4), slice_mm=(8, 8)), seed=3)
+    drawn = render(study)
+    write_dicom_series(study, tmp_path / "s", drawn)
+    (found,) = listed(tmp_path)
+    assert isinstance(found, DicomSeries)
+    found.write(tmp_path / "out.nii.gz", tmp_path, "out")
+    volume = read_volume(tmp_path / "out.nii.gz")
+    images = (
+        nib.Nifti1Image(item[0].astype(np.int16), item[1])
+        for item in ((volume.array, volume.affine), (drawn.hu, drawn.affine))
+    )
+    ours, theirs = (nib.as_closest_canonical(image) for image in images)
+    np.testing.assert_array_equal(ours.get_fdata(), theirs.get_fdata())
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=0.01)
+    assert {value for kind, value in study.identities if kind in {"MRN", "ACCESSION"}} <= {
+        value for _, value in found.identities
+    }

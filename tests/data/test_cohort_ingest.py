@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -220,3 +221,62 @@ def test_four_real_patients_and_unpaired_volumes(tmp_path: Path, real_data: Path
         volume = read_volume(root / row["volume_path"], sha256=row["volume_sha256"])
         assert volume.array.dtype == np.int16
         assert volume.array.min() < -900
+
+
+def test_a_source_is_added_by_one_file(tmp_path: Path, root: Path) -> None:
+    """A plugin's file is found by its name, in the worker processes too; nothing else is edited."""
+    folder = tmp_path / "plugins" / "hospital" / "cohort" / "sources"
+    folder.mkdir(parents=True)
+    for package in (folder, folder.parent, folder.parent.parent):
+        (package / "__init__.py").touch()
+    (folder / "zeros.py").write_text(
+        """
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.base.config import Config
+from components.base.volume_files import write_nifti
+from components.cohort.sources import SOURCES
+from components.cohort.study import RawSeries, Source
+
+
+@dataclass(frozen=True)
+class Ramp(RawSeries):
+    def write(self, volume, masks, stem):
+        write_nifti(np.full((4, 4, 4), int(self.series), np.int16), np.eye(4), volume)
+        return []
+
+
+@SOURCES.register("zeros")
+class Zeros(Source):
+    class Params(Config):
+        count: int
+
+    def series(self):
+        yield from (Ramp(f"p{n}", f"s{n}", str(n), age_years=93.0) for n in range(self.params.count))
+"""
+    )
+    (tmp_path / "archive").mkdir()
+    home = project(
+        tmp_path / "p", tmp_path / "archive", [{"source": "zeros", "options": {"count": 3}}], workers=2
+    )
+    paths = os.pathsep.join([str(tmp_path / "plugins"), str(root)])
+    environment = {**os.environ, "VELVET_PLUGINS": "hospital", "PYTHONPATH": paths}
+    command = [sys.executable, "-m", "components.cohort.ingest", "--root", str(home)]
+    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+    rows = rows_of(home, "manifest")
+    assert [(row["source"], row["age_band"]) for row in rows] == [("zeros", "90+")] * 3
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        *[("047Y", "40-49"), ("89", "80-89"), ("90", "90+"), ("101Y", "90+"), ("18M", "0-9"), ("9.5", "0-9")],
+        *[("", None), ("old", None), ("131", None), ("400D", "0-9"), ("-3", None)],
+    ],
+)
+def test_age_bands(age: str, band: str | None) -> None:
+    from components.cohort._people import age_band, age_years
+
+    assert age_band(age_years(age)) == band
