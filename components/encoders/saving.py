@@ -103,7 +103,8 @@ def _load_weights(encoder: DualEncoder, file: Path) -> None:
                 rule="weights.shape",
                 fix=RESTORE,
             )
-        trained = tensor.is_floating_point()  # tables of indices are not
+        counted = name.endswith("num_batches_tracked")
+        trained = tensor.is_floating_point() or counted  # tables of indices are not
         if not (torch.isfinite(tensor).all() if trained else torch.equal(tensor, wanted)):
             raise IntegrityError(
                 f"{file.name}: {name} holds impossible values", rule="weights.values", fix=RESTORE

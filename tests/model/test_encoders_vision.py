@@ -111,3 +111,22 @@ def test_subset_keeps_rows_in_order() -> None:
     chosen = features.subset([2, 0])
     assert torch.equal(chosen.pooled, features.pooled[[2, 0]])
     assert all(torch.equal(a, b[[2, 0]]) for a, b in zip(chosen.scales, features.scales, strict=True))
+
+
+@pytest.mark.parametrize("size", [(32, 32, 32), (33, 40, 64)])
+def test_resnet_has_five_scales_and_treats_volumes_alone(size: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    kind = VISION.get("resnet")
+    encoder = kind(kind.Params(width=8, blocks=(1, 1, 1, 1), norm_groups=4)).train()
+    volumes = torch.rand(2, 1, *size)
+    features = encoder(volumes)
+    assert tuple(scale.shape[1] for scale in features.scales) == encoder.channels == (8, 8, 16, 32, 64)
+    grid = size
+    for scale in features.scales:
+        grid = tuple(-(-side // 2) for side in grid)
+        assert tuple(scale.shape[2:]) == grid
+    torch.testing.assert_close(encoder(volumes[1:]).pooled[0], features.pooled[1], atol=1e-5, rtol=1e-4)
+    features.pooled.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
+    with pytest.raises(ConfigError, match="norm_groups"):
+        parse(kind.Params, {"width": 6}, "vision")
