@@ -27,14 +27,9 @@ EPOCH = "2000-01-01T00:00:00+00:00"
 CODE = (
     "components/__init__.py",
     "components/base",
-    "components/encoders/__init__.py",
-    "components/encoders/tokenization.py",
-    "components/release/__init__.py",
-    "components/release/bundle.py",
-    "components/volumes/__init__.py",
-    "components/volumes/contract.py",
-    "components/volumes/geometry.py",
-    "components/volumes/resampling.py",
+    "components/encoders",
+    "components/release",
+    "components/volumes",
     "serving/__init__.py",
     "serving/backends.py",
     "serving/middleware.py",
@@ -108,7 +103,12 @@ def environment(home: Path) -> dict[str, str]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"), copy_function=shutil.copyfile)
+        shutil.copytree(
+            source,
+            target,
+            ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
+            copy_function=shutil.copyfile,
+        )
     else:
         shutil.copyfile(source, target)
 
@@ -118,11 +118,19 @@ def _run_build(stage: Path, home: Path, version: str) -> None:
     command = [sys.executable, "-m", "bentoml", "build", str(stage), "--version", version, "--output", "tag"]
     try:
         done = subprocess.run(
-            command, cwd=stage, env=variables, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
+            command,
+            cwd=stage,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise ServiceError(
-            f"`bentoml build` took more than {BUILD_TIMEOUT_S} s", rule="bento.build", fix="run the stage again"
+            f"`bentoml build` took more than {BUILD_TIMEOUT_S} s",
+            rule="bento.build",
+            fix="run the stage again",
         ) from None
     if done.returncode or not (home / "bentos" / NAME / version / "bento.yaml").is_file():
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -137,7 +145,9 @@ def _run_build(stage: Path, home: Path, version: str) -> None:
 def _normalise(built: Path) -> None:
     """Take the time of the build and the paths of the machine out of a Bento."""
     description = built / "bento.yaml"
-    text = re.sub(r"^creation_time:.*$", f"creation_time: '{EPOCH}'", description.read_text(), flags=re.MULTILINE)
+    text = re.sub(
+        r"^creation_time:.*$", f"creation_time: '{EPOCH}'", description.read_text(), flags=re.MULTILINE
+    )
     description.write_text(text)
 
 

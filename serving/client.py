@@ -26,7 +26,9 @@ SUFFIXES = (".nii.gz", ".nii", ".npy")
 class VelvetClient:
     """A connection to a service. A busy one is asked again, as its Retry-After says."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_s: float = 120.0, retries: int = 3):
+    def __init__(
+        self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_s: float = 120.0, retries: int = 3
+    ) -> None:
         """`key` is the service's API key, if it has one."""
         import httpx
 
@@ -53,7 +55,9 @@ class VelvetClient:
         """The unit vectors [N, P] of reports or sentences."""
         import numpy as np
 
-        return np.array(self._post("/embed_text", json={"reports": list(texts)})["embeddings"], dtype=np.float32)
+        return np.array(
+            self._post("/embed_text", json={"reports": list(texts)})["embeddings"], dtype=np.float32
+        )
 
     def zero_shot(
         self, path: Path | str, prompts: Sequence[str], *, spacing_mm: Sequence[float] | None = None
@@ -80,7 +84,9 @@ class VelvetClient:
         if spacing_mm is not None:
             form = {**form, "spacing_mm": ",".join(map(str, spacing_mm))}
         data = path.read_bytes()  # the file's own name stays here: it may identify a patient
-        return self._post(route, files={"volume": (f"scan{suffix}", data, "application/octet-stream")}, data=form)
+        return self._post(
+            route, files={"volume": (f"scan{suffix}", data, "application/octet-stream")}, data=form
+        )
 
     def _post(self, route: str, **body: Any) -> dict[str, Any]:
         import httpx

@@ -89,7 +89,9 @@ def export(module: nn.Module, example: Mapping[str, np.ndarray], path: Path, *, 
             verbose=False,
         )
     if program is None:
-        raise InputError("the exporter gave no graph", rule="export.graph", fix="report this encoder as a defect")
+        raise InputError(
+            "the exporter gave no graph", rule="export.graph", fix="report this encoder as a defect"
+        )
     graph = program.model_proto
     strip(graph)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,17 +156,24 @@ def parity(module: nn.Module, path: Path, inputs: Sequence[Mapping[str, np.ndarr
             expected = module(*(torch.from_numpy(array) for array in feed.values())).numpy()
         (found,) = runtime.run([OUTPUT], dict(feed))
         error = float(np.max(np.abs(found - expected))) if np.isfinite(found).all() else float("inf")
-        rows.append({"batch": len(expected), "max_abs_error": error if found.shape == expected.shape else float("inf")})
+        rows.append(
+            {
+                "batch": len(expected),
+                "max_abs_error": error if found.shape == expected.shape else float("inf"),
+            }
+        )
     return rows
 
 
 def require_parity(report: Mapping[str, Sequence[Mapping[str, Any]]], limit: float) -> float:
     """The largest error of a report `graph -> rows`; above `limit` (or not a number) it is a `ContractError`."""
-    worst, where = max((row["max_abs_error"], name) for name, rows in report.items() for row in rows)
-    if not worst <= limit:
+    errors = [(float(row["max_abs_error"]), name) for name, rows in report.items() for row in rows]
+    bad = [item for item in errors if not item[0] <= limit]  # catches NaN, which `max` may pass over
+    worst, where = max(bad or errors)
+    if bad:
         raise ContractError(
             f"ONNX and PyTorch differ by {worst:.2e} in {where}, {limit:.0e} is allowed",
             rule="export.parity",
             fix="check the encoder for random or data-dependent steps in evaluation mode",
         )
-    return float(worst)
+    return worst

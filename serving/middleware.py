@@ -24,8 +24,16 @@ PICKLE = "application/vnd.bentoml+pickle"
 MODEL_HEADER = "x-velvet-model"
 OWN_HEADER = "x-velvet-error"
 GENERIC = {
-    400: ("the request cannot be read", "request.invalid", "GET /ui or POST /info shows what the service takes"),
-    404: ("there is nothing at this address", "request.path", "POST to /embed_volume, /embed_text or /zero_shot"),
+    400: (
+        "the request cannot be read",
+        "request.invalid",
+        "GET /ui or POST /info shows what the service takes",
+    ),
+    404: (
+        "there is nothing at this address",
+        "request.path",
+        "POST to /embed_volume, /embed_text or /zero_shot",
+    ),
     405: ("this address takes another method", "request.method", "use POST"),
     429: ("the service is busy", "service.busy", "try again after the time in Retry-After"),
     503: ("the service is not ready", "service.ready", "try again after the time in Retry-After"),
@@ -66,7 +74,9 @@ class Envelope:
         async def outgoing(message: Message) -> None:
             nonlocal replaced, started
             if message["type"] == "http.response.start":
-                headers = [item for item in message.get("headers", []) if item[0].lower() != OWN_HEADER.encode()]
+                headers = [
+                    item for item in message.get("headers", []) if item[0].lower() != OWN_HEADER.encode()
+                ]
                 own = len(headers) < len(message.get("headers", []))
                 started = True
                 if message["status"] >= 400 and not own and scope["path"] not in OPEN_PATHS:

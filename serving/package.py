@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
     Feed = dict[str, npt.NDArray[Any]]
 
-BUNDLE = ("encoder/config.json", "encoder/contract.json", "encoder/tokenizer.json", "onnx", "card.md", "model.json")
+BUNDLE = (
+    "encoder/config.json",
+    "encoder/contract.json",
+    "encoder/tokenizer.json",
+    "onnx",
+    "card.md",
+    "model.json",
+)
 """What a server needs of a package: everything but the PyTorch weights and the Triton repository."""
 
 
@@ -98,7 +105,9 @@ def build(params: Params, context: StepContext, source: Path, out: Path) -> dict
     return metrics
 
 
-def export_graphs(encoder: Any, params: Params, context: StepContext, out: Path) -> dict[str, list[dict[str, Any]]]:
+def export_graphs(
+    encoder: Any, params: Params, context: StepContext, out: Path
+) -> dict[str, list[dict[str, Any]]]:
     """Write both graphs and parity.json; raises `ContractError` above `max_parity_error`."""
     import numpy as np
 
@@ -140,7 +149,10 @@ def volume_feeds(
     feeds: list[tuple[str, Feed]] = []
     for batch in params.parity_batches:
         noise = generator.uniform(low, high, (batch, 1, *contract.size)).astype(np.float32)
-        feeds += [("random", {"volume": noise}), ("real", {"volume": np.resize(real, (batch, *real.shape[1:]))})]
+        feeds += [
+            ("random", {"volume": noise}),
+            ("real", {"volume": np.resize(real, (batch, *real.shape[1:]))}),
+        ]
     return feeds
 
 
@@ -169,7 +181,9 @@ def text_feeds(
     return feeds
 
 
-def describe(encoder: Any, model_hash: str, params: Params, context: StepContext, out: Path) -> dict[str, Any]:
+def describe(
+    encoder: Any, model_hash: str, params: Params, context: StepContext, out: Path
+) -> dict[str, Any]:
     """`model.json`: what a server must know beside the contract and the tokenizer."""
     preprocess = context.all_params.get("preprocess") or {}
     return {
@@ -200,7 +214,9 @@ def write_triton(encoder: Any, model_hash: str, params: Params, out: Path) -> No
         TEXT: [TensorSpec(name, "TYPE_INT64", (length,)) for name in TEXT_INPUTS],
     }
     for name, specs in inputs.items():
-        write_model(out / "triton", name, out / "onnx" / f"{name}.onnx", specs, output, model_hash, params.triton)
+        write_model(
+            out / "triton", name, out / "onnx" / f"{name}.onnx", specs, output, model_hash, params.triton
+        )
 
 
 def _sha256(path: Path) -> str:

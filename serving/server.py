@@ -52,7 +52,9 @@ def prepare(package: Path, host: str, port: int, triton: str | None) -> tuple[li
         name, _, number = triton.rpartition(":")
         if not name or not number.isdigit():
             raise ServiceError(
-                "--triton is not host:port", rule="serve.triton", fix="give Triton's gRPC address, 127.0.0.1:8001"
+                "--triton is not host:port",
+                rule="serve.triton",
+                fix="give Triton's gRPC address, 127.0.0.1:8001",
             )
         variables["VELVET_TRITON"] = triton
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:VelvetEncoder"]
@@ -147,7 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Verify, check the port, then become `bentoml serve`."""
     parser = argparse.ArgumentParser(prog="serving.server", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--package", type=Path, default=DEFAULT_PACKAGE, help="a sealed package")
-    parser.add_argument("--triton", metavar="HOST:PORT", help="Triton's gRPC address; default: ONNX Runtime here")
+    parser.add_argument(
+        "--triton", metavar="HOST:PORT", help="Triton's gRPC address; default: ONNX Runtime here"
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3000)
     args = parser.parse_args(argv)

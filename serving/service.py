@@ -115,7 +115,9 @@ async def _answer(handler: Handler, service: Any, request: Request) -> JSONRespo
         return _failure(500, *INTERNAL)
 
 
-def _failure(status: int, what: str, rule: str, fix: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _failure(
+    status: int, what: str, rule: str, fix: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
     body = {"error": what, "rule": rule, "fix": fix, "model": _model_hash()}
     return JSONResponse(body, status, headers={OWN_HEADER: rule, **(headers or {})})
 
@@ -128,7 +130,9 @@ class VelvetEncoder:
         """Verify and open the package; if that fails the service stays up, never ready, and says why."""
         self.package: Package | None = None
         self.backend: Backend | None = None
-        self.problem = ServiceError("the package is not open yet", rule="service.ready", fix="try again shortly")
+        self.problem = ServiceError(
+            "the package is not open yet", rule="service.ready", fix="try again shortly"
+        )
         try:
             package = Package.open(package_folder())
             address = os.environ.get("VELVET_TRITON")
@@ -206,9 +210,10 @@ class VelvetEncoder:
         }
 
 
-VelvetEncoder.add_asgi_middleware(Envelope, model_hash=_model_hash)
-VelvetEncoder.add_asgi_middleware(Front)
-VelvetEncoder.add_asgi_middleware(ApiKey)
-VelvetEncoder.add_asgi_middleware(Load, max_in_flight=MAX_IN_FLIGHT)
-VelvetEncoder.add_asgi_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
-VelvetEncoder.mount_asgi_app(StaticFiles(directory=WEB, html=True), path="/ui", name="ui")
+_service: Any = VelvetEncoder  # the decorator returns Bento's Service, which type checkers do not see
+_service.add_asgi_middleware(Envelope, model_hash=_model_hash)
+_service.add_asgi_middleware(Front)
+_service.add_asgi_middleware(ApiKey)
+_service.add_asgi_middleware(Load, max_in_flight=MAX_IN_FLIGHT)
+_service.add_asgi_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+_service.mount_asgi_app(StaticFiles(directory=WEB, html=True), path="/ui", name="ui")

@@ -84,7 +84,9 @@ async def _read_form(request: Request, target: Path) -> dict[str, list[str]]:
         scan = form.get("volume")
         if not isinstance(scan, UploadFile):
             raise refuse(
-                "the field `volume` is not a file" if scan else "the form has no file `volume`", "volume", f"send {FORMS}"
+                "the field `volume` is not a file" if scan else "the form has no file `volume`",
+                "volume",
+                f"send {FORMS}",
             )
         with target.open("wb") as stream:
             while piece := await scan.read(PIECE):
@@ -132,7 +134,9 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     from numpy.lib import format as npy
 
     def damaged(what: str, rule: str) -> IntegrityError:
-        return IntegrityError(what, rule=f"volume.{rule}", fix="save HU as int16 or float32 [X, Y, Z] with numpy.save")
+        return IntegrityError(
+            what, rule=f"volume.{rule}", fix="save HU as int16 or float32 [X, Y, Z] with numpy.save"
+        )
 
     with path.open("rb") as stream:
         try:
@@ -161,16 +165,25 @@ def _affine(fields: dict[str, list[str]]) -> npt.NDArray[np.float64]:
     for name, count in (("affine", 16), ("spacing_mm", 3)):
         if name in fields:
             try:
-                values = [float(part) for part in fields[name][0].strip("[] ").replace("[", "").replace("]", "").split(",")]
+                values = [
+                    float(part)
+                    for part in fields[name][0].strip("[] ").replace("[", "").replace("]", "").split(",")
+                ]
             except ValueError:
                 values = []
             if len(values) != count or not all(map(math.isfinite, values)):
-                raise refuse(f"`{name}` does not hold {count} finite numbers", name, "send them with commas between")
+                raise refuse(
+                    f"`{name}` does not hold {count} finite numbers", name, "send them with commas between"
+                )
             affine = np.diag([*values, 1.0]) if count == 3 else np.array(values).reshape(4, 4)
             if count == 3 and min(values) <= 0:
-                raise refuse("`spacing_mm` holds a number that is not positive", name, "send millimetres along X, Y, Z")
+                raise refuse(
+                    "`spacing_mm` holds a number that is not positive", name, "send millimetres along X, Y, Z"
+                )
             return affine
-    raise refuse("an NPY volume came without its geometry", "geometry", "add `affine` (16 numbers) or `spacing_mm` (3)")
+    raise refuse(
+        "an NPY volume came without its geometry", "geometry", "add `affine` (16 numbers) or `spacing_mm` (3)"
+    )
 
 
 async def read_texts(request: Request, name: str) -> list[str]:
@@ -182,14 +195,20 @@ async def read_texts(request: Request, name: str) -> list[str]:
     async for piece in request.stream():
         total += len(piece)
         if total > MAX_JSON_BYTES:
-            raise refuse(f"the JSON body has more than {MAX_JSON_BYTES >> 20} MiB", "size", "send fewer texts at a time")
+            raise refuse(
+                f"the JSON body has more than {MAX_JSON_BYTES >> 20} MiB",
+                "size",
+                "send fewer texts at a time",
+            )
         pieces.append(piece)
     try:
         body: Any = json.loads(b"".join(pieces))
     except (ValueError, RecursionError):
         raise refuse("the body is not JSON", "json", f'send {{"{name}": ["...", "..."]}}') from None
     if not isinstance(body, dict) or set(body) != {name}:
-        raise refuse(f"the JSON body is not an object with the one key `{name}`", "json", f'send {{"{name}": ["..."]}}')
+        raise refuse(
+            f"the JSON body is not an object with the one key `{name}`", "json", f'send {{"{name}": ["..."]}}'
+        )
     return checked_texts(body[name], name)
 
 
@@ -200,7 +219,9 @@ def form_texts(fields: dict[str, list[str]], name: str) -> list[str]:
         try:
             values = json.loads(values[0])
         except (ValueError, RecursionError):
-            raise refuse(f"the field `{name}` is not a JSON list", "json", f'send `{name}` as ["...", "..."]') from None
+            raise refuse(
+                f"the field `{name}` is not a JSON list", "json", f'send `{name}` as ["...", "..."]'
+            ) from None
     return checked_texts(values, name)
 
 

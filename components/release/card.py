@@ -115,7 +115,9 @@ def render(facts: Facts) -> str:
 def _cohort_table(counts: Mapping[str, Mapping[str, Any]]) -> str:
     columns = ("patients", "studies", "series", "paired", "synthetic")
     lines = ["| split | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(str(row[key]) for key in columns) + " |" for name, row in counts.items()]
+    lines += [
+        f"| {name} | " + " | ".join(str(row[key]) for key in columns) + " |" for name, row in counts.items()
+    ]
     return "\n".join(lines) + "\n\nNo patient is in two splits. `paired` series have a report."
 
 

@@ -7,7 +7,6 @@ RPATH; `_lay_out` puts the pieces where the server looks for them. numpy 2 must 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.base.errors import ServiceError
+from components.base.files import sha256_file, write_bytes
 
 FOLDER = ".venv-triton"
 STAMP = ".velvet-stamp"
@@ -68,14 +68,15 @@ def ensure_environment(root: Path = PROJECT) -> TritonEnvironment:
             _install(environment.venv)
             _lay_out(environment)
             stamp.write_text(_pins())
+        stand_in = environment.backends / "onnxruntime" / "model.py"
+        if not stand_in.is_file() or stand_in.read_bytes() != (BACKEND / "model.py").read_bytes():
+            write_bytes(stand_in, (BACKEND / "model.py").read_bytes())
     return environment
 
 
 def _pins() -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes())
-    digest.update((BACKEND / "model.py").read_bytes())
-    return f"{version} {digest.hexdigest()}\n"
+    return f"{version} {sha256_file(REQUIREMENTS)}\n"
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def _install(venv: Path) -> None:
 
 
 def _lay_out(environment: TritonEnvironment) -> None:
-    """The stub beside its library at the depth that its RPATH expects, and the stand-in backend."""
+    """The stub beside its library, at the depth that its RPATH expects."""
     source = environment.packages / "pytriton" / "tritonserver"
     runtime = environment.venv / "runtime"
     shutil.copytree(source / "backends", environment.backends)
@@ -113,6 +114,3 @@ def _lay_out(environment: TritonEnvironment) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = source / "python_backend_stubs" / version / "triton_python_backend_stub"
     shutil.copy2(stub, environment.backends / "python" / stub.name)
-    target = environment.backends / "onnxruntime"
-    target.mkdir()
-    shutil.copyfile(BACKEND / "model.py", target / "model.py")

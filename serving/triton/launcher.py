@@ -94,7 +94,9 @@ def start(
     http, grpc, metrics = free_ports(3)
     http, grpc = http_port or http, grpc_port or grpc
     prefix = f"velvet_triton_{secrets.token_hex(4)}_"
-    backend_options = [f"--backend-config={name},shm-region-prefix-name={prefix}" for name in ("python", "onnxruntime")]
+    backend_options = [
+        f"--backend-config={name},shm-region-prefix-name={prefix}" for name in ("python", "onnxruntime")
+    ]
     command = [
         str(environment.server),
         f"--model-repository={repository.resolve()}",
@@ -147,7 +149,9 @@ def _wait(server: TritonServer, models: Sequence[str], timeout_s: float) -> None
 
 def _reason(log: Path) -> str:
     """The last error line of the log, without paths."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if re.search(r"^[EF]\d|error:", line)]
+    lines = [
+        line for line in log.read_text(errors="replace").splitlines() if re.search(r"^[EF]\d|error:", line)
+    ]
     return re.sub(r"\S*/\S*/\S*", "...", lines[-1].strip())[-160:] if lines else "no error in its log"
 
 

@@ -108,7 +108,15 @@ def make_root(root: Path, vision: dict | None = None) -> Path:
         for row, name in zip(rows, names)
     ]
     write_table(root / "artifacts/split/split.parquet", pa.Table.from_pylist(split))
-    metric = {"value": 0.75, "low": 0.5, "high": 1.0, "chance": 0.25, "n": 4, "n_patients": 4, "unit": "fraction"}
+    metric = {
+        "value": 0.75,
+        "low": 0.5,
+        "high": 1.0,
+        "chance": 0.25,
+        "n": 4,
+        "n_patients": 4,
+        "unit": "fraction",
+    }
     write_json(root / "artifacts/evaluate/retrieval/metrics.json", {"recall_at_1": metric})
     candidate = sha256_file(root / "artifacts/pretrain/encoder/model.safetensors")
     verdict = {"passed": True, "reasons": [], "candidate": candidate}

@@ -65,7 +65,10 @@ def test_served_texts_equal_offline_ones_and_a_batch_equals_singles(client):
 
 
 def test_zero_shot_is_the_softmax_of_similarities_at_the_models_temperature(client, scan):
-    volume, prompts = project.offline_volume(project.scan_hu(5), project.affine()), project.offline_texts(PROMPTS)
+    volume, prompts = (
+        project.offline_volume(project.scan_hu(5), project.affine()),
+        project.offline_texts(PROMPTS),
+    )
     logits = prompts @ volume / 0.07
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     found = client.zero_shot(scan, PROMPTS)
@@ -80,7 +83,12 @@ def test_npy_with_an_affine_or_a_raw_body_gives_what_the_file_gives(client, url,
     numbers = ",".join(map(str, project.affine().ravel()))
     auth = {"x-api-key": "secret"}
     answers = [
-        httpx.post(f"{url}/embed_volume", files={"volume": ("x", buffer.getvalue())}, data={"affine": numbers}, headers=auth),
+        httpx.post(
+            f"{url}/embed_volume",
+            files={"volume": ("x", buffer.getvalue())},
+            data={"affine": numbers},
+            headers=auth,
+        ),
         httpx.post(
             f"{url}/embed_volume",
             content=buffer.getvalue(),
@@ -88,7 +96,9 @@ def test_npy_with_an_affine_or_a_raw_body_gives_what_the_file_gives(client, url,
             headers={**auth, "content-type": "application/x-npy"},
         ),
         httpx.post(
-            f"{url}/embed_volume", content=scan.read_bytes(), headers={**auth, "content-type": "application/gzip"}
+            f"{url}/embed_volume",
+            content=scan.read_bytes(),
+            headers={**auth, "content-type": "application/gzip"},
         ),
     ]
     for answer in answers:
@@ -123,7 +133,7 @@ def test_the_key_is_asked_for_except_for_health_and_the_page(url, scan):
     assert "Velvet" in httpx.get(f"{url}/", follow_redirects=True).text
     for path in ("/docs.json", "/metrics"):
         assert httpx.get(url + path).status_code == 401
-    with VelvetClient(url, key="wrong") as stranger, pytest.raises(InputError, match="service.key"):
+    with VelvetClient(url, key="wrong") as stranger, pytest.raises(InputError, match=r"service\.key"):
         stranger.embed_volume(scan)
 
 
@@ -155,14 +165,21 @@ def test_a_truncated_scan_is_refused_with_the_rule(client, folder, scan):
 
 def test_the_command_line(url, scan):
     base = [sys.executable, "-m", "serving.client", "--url", url, "--key", "secret"]
-    done = subprocess.run([*base, "zero-shot", str(scan), *PROMPTS], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*base, "zero-shot", str(scan), *PROMPTS], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert sum(json.loads(done.stdout).values()) == pytest.approx(1)
-    bad = subprocess.run([*base, "embed-volume", "missing.nii.gz"], capture_output=True, text=True, check=False)
+    bad = subprocess.run(
+        [*base, "embed-volume", "missing.nii.gz"], capture_output=True, text=True, check=False
+    )
     assert bad.returncode == InputError.exit_code
     assert "rule: client.scan" in bad.stderr
 
 
 def test_a_client_without_a_service_says_so():
-    with VelvetClient("http://127.0.0.1:9", retries=0) as nobody, pytest.raises(ServiceError, match="client.connection"):
+    with (
+        VelvetClient("http://127.0.0.1:9", retries=0) as nobody,
+        pytest.raises(ServiceError, match=r"client\.connection"),
+    ):
         nobody.info()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from components.base.errors import ServiceError
 from components.base.volume_files import write_nifti
+from serving.backends import TritonBackend
 from serving.client import VelvetClient
+from serving.runtime import OUTPUT, Package
 from serving.server import running
 from serving.triton import launcher
 from tests.model import serving_project as project
@@ -74,24 +77,29 @@ def test_another_model_in_triton_is_never_ready(tmp_path, repository):
     for config in other.glob("*/config.pbtxt"):
         hash_ = config.read_text().rpartition('string_value: "')[2][:64]
         config.write_text(config.read_text().replace(hash_, "0" * 64))
-    with (
-        launcher.running(other, tmp_path / "triton.log") as server,
-        running(repository.parent, log=tmp_path / "serve.log", triton=server.grpc) as service,
-    ):
-        assert service.get("/readyz") == 503
-        answer = httpx.post(f"{service.url}/embed_text", json={"reports": ["Effusion."]})
-        assert answer.status_code == 503
-        assert answer.json()["rule"] == "triton.hash"
+    package = Package.open(repository.parent)
+
+    async def ask(address: str) -> tuple[bool, str]:
+        backend = TritonBackend(address, package)
+        try:
+            with pytest.raises(ServiceError) as caught:
+                await backend.run("text_encoder", package.text_tensors(["Effusion."]))
+            return await backend.ready(), caught.value.rule
+        finally:
+            await backend.close()
+
+    with launcher.running(other, tmp_path / "triton.log") as server:
+        assert asyncio.run(ask(server.grpc)) == (False, "triton.hash")
     assert leftovers() == []
 
 
 def test_triton_itself_batches_and_refuses_a_wrong_shape(tmp_path, repository):
     import tritonclient.grpc as triton
 
-    from serving.runtime import OUTPUT, Package
-
     package = Package.open(repository.parent)
-    volumes = np.concatenate([package.volume_tensor(project.scan_hu(seed), project.affine()) for seed in range(3)])
+    volumes = np.concatenate(
+        [package.volume_tensor(project.scan_hu(seed), project.affine()) for seed in range(3)]
+    )
     with launcher.running(repository, tmp_path / "triton.log") as server:
         client = triton.InferenceServerClient(server.grpc)
 
@@ -101,7 +109,9 @@ def test_triton_itself_batches_and_refuses_a_wrong_shape(tmp_path, repository):
             return client.infer("volume_encoder", [tensor]).as_numpy(OUTPUT)
 
         batch = infer(volumes)
-        np.testing.assert_allclose(batch, np.concatenate([infer(volume[None]) for volume in volumes]), atol=1e-5)
+        np.testing.assert_allclose(
+            batch, np.concatenate([infer(volume[None]) for volume in volumes]), atol=1e-5
+        )
         offline = [project.offline_volume(project.scan_hu(seed), project.affine()) for seed in range(3)]
         np.testing.assert_allclose(batch, offline, atol=1e-5)
         with pytest.raises(triton.InferenceServerException, match="unexpected shape"):
@@ -121,5 +131,5 @@ def test_a_broken_repository_is_one_clear_error_and_leaves_nothing(tmp_path, rep
 
 
 def test_a_missing_repository_is_a_clear_error(tmp_path):
-    with pytest.raises(ServiceError, match="triton.repository"):
+    with pytest.raises(ServiceError, match=r"triton\.repository"):
         launcher.start(tmp_path / "nothing", log=tmp_path / "triton.log")
