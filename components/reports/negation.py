@@ -29,7 +29,7 @@ _BASE = {
 }
 _BASE |= {"demonstrates": "does not demonstrate", "demonstrate": "do not demonstrate"}
 _ARTICLE = re.compile(r"(?:an?|the|some)\s+", _I)
-_ITEM = re.compile(r"\s*(?:\(?\d{1,2}[.)]|[-*\u2022])\s*")
+_ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]|[-*\u2022])\s*")
 _NO_THERE = re.compile(
     r"there (?P<verb>is|are|was|were) (?:no (?:evidence (?:of|for) |sign of |signs of )?|not any )(?P<rest>.+)",
     _I | re.DOTALL,

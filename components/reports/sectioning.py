@@ -221,7 +221,10 @@ def _inline_marks(content: str, start: int, offset: int) -> list[_Mark]:
         if found and found[0] in (*CORE, "signature"):
             marks.append(_Mark(start + begin, start + match.end(), *found))
     if len(marks) > 1:
-        marks += _inline_ending(content, start, marks[-1].body - start)
+        body = max((mark.body for mark in marks if mark.name != "signature"), default=offset + start)
+        taken = {mark.at for mark in marks}
+        marks += [mark for mark in _inline_ending(content, start, body - start) if mark.at not in taken]
+        marks.sort(key=lambda mark: mark.at)
     return marks
 
 

@@ -111,7 +111,9 @@ def _ends_sentence(text: str, begin: int, at: int, after: int, limit: int, mark:
             and following[:1] in " \t"
             and not (token in ("hr", "rt", "lt", "sup", "inf", "med", "pt", "post", "min", "max"))
         )
-    return not rest or _opens(rest, following)
+    if not rest or _opens(rest, following):
+        return True
+    return len(token) > 3 and token.isalpha() and following[0] in " \t"
 
 
 def _opens(rest: str, following: str) -> bool:
