@@ -90,5 +90,5 @@ def _noise(study: PhantomStudy, shape: tuple[int, int, int], sharp: bool) -> F32
     for axis in (0, 1):
         smooth = gaussian_filter1d(smooth, 0.9 if sharp else 0.55, axis=axis, truncate=2.5)
     noise = white - 0.8 * smooth if sharp else smooth
-    scale = (1.25 if sharp else 1.0) * study.acquisition.noise_hu / float(noise[::4, ::4, ::4].std())
+    scale = study.acquisition.noise_hu / float(noise[::4, ::4, ::4].std())
     return np.asarray(noise * np.float32(scale), dtype=np.float32)
