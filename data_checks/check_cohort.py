@@ -30,6 +30,8 @@ COLUMNS: tuple[str, ...] = (
     "volume_path",
 )
 COLUMNS += ("volume_sha256", "report", "sex", "age_band")
+REQUIRED: tuple[str, ...] = ("study_key", "patient_key", "series_key", "modality", "source", "provenance")
+REQUIRED += ("volume_path", "volume_sha256")
 SHARED_KINDS = frozenset({"MRN", "ACCESSION"})
 
 
@@ -126,10 +128,7 @@ def checks(params: Params, context: StepContext) -> list[Check]:
 
     regex, one_of = gxe.ExpectColumnValuesToMatchRegex, gxe.ExpectColumnValuesToBeInSet
     between, present = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull
-    found = [
-        Check(f"manifest.{name}_missing", f"{name} is given", present(column=name))
-        for name in ("study_key", "patient_key", "series_key", "modality", "volume_path", "volume_sha256")
-    ]
+    found = [Check(f"manifest.{name}_missing", f"{name} is given", present(column=name)) for name in REQUIRED]
     found += [
         Check(f"manifest.{name}", f"{name} is a keyed id", regex(column=name, regex=f"^{name[:3]}{KEY}"))
         for name in ("study_key", "patient_key", "series_key")

@@ -128,6 +128,11 @@ def checks(params: Params, known_studies: set[str]) -> list[Check]:
     names = " or ".join(params.content_sections)
     return [
         Check(
+            "report.key_missing",
+            "The study's key is given",
+            gxe.ExpectColumnValuesToNotBeNull(column="study_key"),
+        ),
+        Check(
             "report.study_key",
             "The report's study is in the manifest",
             gxe.ExpectColumnValuesToBeInSet(column="study_key", value_set=sorted(known_studies)),

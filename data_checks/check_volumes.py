@@ -106,7 +106,10 @@ def _derived(
 
     context.log.debug("the contract of the store is %s", contract.fingerprint())
     every = [files(row) for row in rows]
+    # an expectation passes over missing values and takes NaN for one: completeness is a check of its own
+    needed = [*COLUMNS, "shape", "file_sha256", "spacing_mm", "masks_json"]
     return {
+        "complete": [all(_given(row.get(name)) for name in needed) for row in rows],
         "shortest": [min(row["shape"]) for row in rows],
         "longest": [max(row["shape"]) for row in rows],
         "on_grid": [list(row["spacing_mm"]) == list(contract.spacing_mm) for row in rows],
@@ -114,6 +117,13 @@ def _derived(
         "files": every,
         "files_whole": [_whole(row, paths, context) for row, paths in zip(rows, every)],
     }
+
+
+def _given(value: Any) -> bool:
+    """Whether a value is there and, if it is a number, finite."""
+    import math
+
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _whole(row: Mapping[str, Any], paths: Sequence[str], context: StepContext) -> bool:
@@ -154,6 +164,11 @@ def checks(params: Params, context: StepContext) -> list[Check]:
         for name in ("study_key", "patient_key", "series_key")
     ]
     return [
+        Check(
+            "volume.complete",
+            "Every value is given and finite",
+            one_of(column="complete", value_set=[True]),
+        ),
         *found,
         Check("volume.series_unique", "A series is in the store once", unique(column="series_key")),
         Check(
