@@ -235,8 +235,8 @@ def _write_texts(outcomes: Sequence[Outcome], params: Params, context: StepConte
     write_rows(context.out / "reports.parquet", "reports", texts)
     write_rows(context.out / "audit.parquet", "audit", audit)
     text, number = pa.string(), pa.int64()
-    places = [(name, number) for name in ("old_start", "old_end", "new_start", "new_end")]
-    layout = pa.schema([("study_key", text), *places, ("original", pa.large_string())])
+    spots = [(name, number) for name in ("old_start", "old_end", "new_start", "new_end")]
+    layout = pa.schema([("study_key", text), *spots, ("original", pa.large_string())])
     write_table(context.restricted_out / "offsets.parquet", pa.Table.from_pylist(offsets, schema=layout))
     about: list[tuple[str, Any]] = [
         ("text", pa.large_string()),

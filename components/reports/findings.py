@@ -19,31 +19,82 @@ _RANK = {NOT_MENTIONED: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
 REGIONS = (
     ("pleura", r"pleura\w*|effusions?\b(?! pericard)|pneumothora\w+|hydrothorax|costophrenic"),
     ("airways", r"bronch\w+|trachea\w*|airways?|endobronchial|carina"),
-    ("heart", r"heart|cardi\w+|pericard\w+|ventricular size|atri(?:um|al)|left ventric\w+|right ventric\w+|myocard\w+"),
-    ("vessels", r"aort\w*|arter\w+|coronary|vascular|vena cava|embol\w+|aneurysm\w*|vessels?|veins?|atheroscl\w+"),
-    ("lungs", r"lungs?|pulmonary|lobes?|lobar|lingula\w*|parenchym\w+|apical|basilar|bibasilar|nodul\w+|consolidat\w+|ground[- ]?glass|atelecta\w+|emphysem\w+|opacit\w+|mosaic|interlobular|infiltrat\w+"),
-    ("mediastinum", r"mediastin\w+|hila[r]?|hilum|esophag\w+|oesophag\w+|thymus|thymic|lymph ?node\w*|(?:lymph)?adenopathy|thyroid"),
-    ("abdomen", r"liver|hepatic|spleen|splenic|pancrea\w+|gallbladder|biliary|bile|kidneys?|renal|adrenals?|bowel|colon\w*|stomach|gastric|hiatal|hernia|append\w+|abdom\w+|ascites|periton\w+|mesent\w+|diverticul\w+|ureter\w*|hydronephrosis|duoden\w+"),
+    (
+        "heart",
+        r"heart|cardi\w+|pericard\w+|ventricular size|atri(?:um|al)|left ventric\w+|right ventric\w+|"
+        r"myocard\w+",
+    ),
+    (
+        "vessels",
+        r"aort\w*|arter\w+|coronary|vascular|vena cava|embol\w+|aneurysm\w*|vessels?|veins?|atheroscl\w+",
+    ),
+    (
+        "lungs",
+        r"lungs?|pulmonary|lobes?|lobar|lingula\w*|parenchym\w+|apical|basilar|bibasilar|nodul\w+|"
+        r"consolidat\w+|ground[- ]?glass|atelecta\w+|emphysem\w+|opacit\w+|mosaic|interlobular|"
+        r"infiltrat\w+",
+    ),
+    (
+        "mediastinum",
+        r"mediastin\w+|hila[r]?|hilum|esophag\w+|oesophag\w+|thymus|thymic|lymph ?node\w*|"
+        r"(?:lymph)?adenopathy|thyroid",
+    ),
+    (
+        "abdomen",
+        r"liver|hepatic|spleen|splenic|pancrea\w+|gallbladder|biliary|bile|kidneys?|renal|adrenals?|"
+        r"bowel|colon\w*|stomach|gastric|hiatal|hernia|append\w+|abdom\w+|ascites|periton\w+|"
+        r"mesent\w+|diverticul\w+|ureter\w*|hydronephrosis|duoden\w+",
+    ),
     ("pelvis", r"pelvi[sc]|bladder|uter(?:us|ine)|ovar\w+|adnexa\w*|prostat\w*|rectum|sigmoid|inguinal"),
-    ("head_neck", r"brain|intracranial|ventric(?:les|ular)|midline|sinus(?:es)?|mastoid|orbit\w*|skull|calvari\w+|hemorrhage|extra-?axial|cerebr\w+|cerebell\w+|neck|larynx|parotid|salivary|epiglott\w+|mandib\w+|maxill\w+|nasal"),
-    ("bones", r"bones?|osseous|bony|vertebra\w*|spine|spinal|ribs?|sternum|fracture\w*|degenerative|osteo\w+|disc|disk|scolio\w+|kypho\w+|lytic|sclerotic|femor\w+|humer\w+|tibia\w*|fibula\w*|joint|hip|knee|iliac|sacr\w+|scapula\w*|clavic\w+|carpal\w*|alignment|[ctls]\d{1,2}(?:-[ctls]?\d{1,2})?"),
-    ("soft_tissue", r"soft[- ]tissues?|subcutaneous|muscles?|muscular|chest wall|axill\w+|breasts?|skin|thigh|leg|arm|shoulder"),
-    ("devices", r"catheter\w*|pacemaker\w*|stents?|tube|clips?|wires?|prosthe\w+|implants?|hardware|device\w*"),
-)  # fmt: skip
+    (
+        "head_neck",
+        r"brain|intracranial|ventric(?:les|ular)|midline|sinus(?:es)?|mastoid|orbit\w*|skull|"
+        r"calvari\w+|hemorrhage|extra-?axial|cerebr\w+|cerebell\w+|neck|larynx|parotid|salivary|"
+        r"epiglott\w+|mandib\w+|maxill\w+|nasal",
+    ),
+    (
+        "bones",
+        r"bones?|osseous|bony|vertebra\w*|spine|spinal|ribs?|sternum|fracture\w*|degenerative|"
+        r"osteo\w+|disc|disk|scolio\w+|kypho\w+|lytic|sclerotic|femor\w+|humer\w+|tibia\w*|fibula\w*|"
+        r"joint|hip|knee|iliac|sacr\w+|scapula\w*|clavic\w+|carpal\w*|alignment|"
+        r"[ctls]\d{1,2}(?:-[ctls]?\d{1,2})?",
+    ),
+    (
+        "soft_tissue",
+        r"soft[- ]tissues?|subcutaneous|muscles?|muscular|chest wall|axill\w+|breasts?|skin|thigh|leg|"
+        r"arm|shoulder",
+    ),
+    (
+        "devices",
+        r"catheter\w*|pacemaker\w*|stents?|tube|clips?|wires?|prosthe\w+|implants?|hardware|device\w*",
+    ),
+)
 _ABNORMAL = re.compile(
-    r"\b(?:mass(?:es)?|lesions?|nodul\w+|tumou?rs?|enlarg\w+|dilat\w+|thicken\w+|calcif\w+|fractur\w+|(?:o)?edema|stenos\w+|cysts?|cystic|stones?|calcul\w+|hernia\w*|atroph\w+|h(?:a)?emorrh\w+|h(?:a)?ematoma\w*|infarct\w*|abscess\w*|collections?|"
-    r"degenerat\w+|osteophyt\w+|effusions?|opacit\w+|consolidat\w+|atelecta\w+|emphysem\w+|fibro\w+|scar\w*|embol\w+|thromb\w+|aneurysm\w*|dissection|pneumothora\w+|pneumonia|infiltrat\w+|adenopath\w+|lymphadenopath\w+|bronchiecta\w+|ground[- ]?glass|"
-    r"cardiomegaly|steatosis|hydronephrosis|diverticul\w+|obstruct\w+|inflammat\w+|stranding|free (?:air|fluid)|ascites|metasta\w+|malignan\w+|carcinoma|lytic|sclerotic|compression|bulg\w+|protrusion|herniat\w+|narrowing|displac\w+|deviat\w+|"
-    r"atheroscl\w+|plaques?|hypodens\w+|hyperdens\w+|hypoattenuat\w+|abnormal\w*|injur\w+|trauma|defects?|pneumatocele\w*|bullae?|mosaic|septal|spondyl\w+|scolios\w+|polyps?|mucosal|catheter\w*|pacemaker|stents?|clips|prosthe\w+|implants?|increased|decreased|suspicious|gas|disease|leak\w*|dislocat\w+|subluxat\w+|shift)\b"
+    r"\b(?:mass(?:es)?|lesions?|nodul\w+|tumou?rs?|enlarg\w+|dilat\w+|thicken\w+|calcif\w+|"
+    r"fractur\w+|(?:o)?edema|stenos\w+|cysts?|cystic|stones?|calcul\w+|hernia\w*|atroph\w+|"
+    r"h(?:a)?emorrh\w+|h(?:a)?ematoma\w*|infarct\w*|abscess\w*|collections?|"
+    r"degenerat\w+|osteophyt\w+|effusions?|opacit\w+|consolidat\w+|atelecta\w+|emphysem\w+|"
+    r"fibro\w+|scar\w*|embol\w+|thromb\w+|aneurysm\w*|dissection|pneumothora\w+|pneumonia|"
+    r"infiltrat\w+|adenopath\w+|lymphadenopath\w+|bronchiecta\w+|ground[- ]?glass|"
+    r"cardiomegaly|steatosis|hydronephrosis|diverticul\w+|obstruct\w+|inflammat\w+|stranding|"
+    r"free (?:air|fluid)|ascites|metasta\w+|malignan\w+|carcinoma|lytic|sclerotic|compression|"
+    r"bulg\w+|protrusion|herniat\w+|narrowing|displac\w+|deviat\w+|"
+    r"atheroscl\w+|plaques?|hypodens\w+|hyperdens\w+|hypoattenuat\w+|abnormal\w*|injur\w+|trauma|"
+    r"defects?|pneumatocele\w*|bullae?|mosaic|septal|spondyl\w+|scolios\w+|polyps?|mucosal|"
+    r"catheter\w*|pacemaker|stents?|clips|prosthe\w+|implants?|increased|decreased|suspicious|gas|"
+    r"disease|leak\w*|dislocat\w+|subluxat\w+|shift)\b"
 )
 _NORMAL = re.compile(
-    r"\b(?:normal\w*|unremarkable|clear|intact|patent|preserved|maintained|within normal limits|negative|symmetric\w*|non-?dilated|well[- ]aerated|no abnormalit\w+|unobstructed|midline)\b|\b(?:is|are|was|were) not (?:seen|identified|enlarged|dilated|present|observed)\b"
+    r"\b(?:normal\w*|unremarkable|clear|intact|patent|preserved|maintained|within normal limits|"
+    r"negative|symmetric\w*|non-?dilated|well[- ]aerated|no abnormalit\w+|unobstructed|midline)\b|"
+    r"\b(?:is|are|was|were) not (?:seen|identified|enlarged|dilated|present|observed)\b"
 )
 _NEGATIVE_START = re.compile(
     r"^(?:\W|\d+[.)])*(?:there (?:is|are|was|were|has been) )?(?:no|without|negative for|absence of)\b"
 )
 _SIDE = re.compile(
-    r"\b(?:(?P<both>bilateral\w*|both|bibasilar|biapical)|(?P<left>left(?:-sided)?|lingula\w*)|(?P<right>right(?:-sided)?))\b"
+    r"\b(?:(?P<both>bilateral\w*|both|bibasilar|biapical)|(?P<left>left(?:-sided)?|lingula\w*)|"
+    r"(?P<right>right(?:-sided)?))\b"
 )
 
 
@@ -129,13 +180,14 @@ def _status(rule: _Rule, lower: str) -> str:
         inside = _DENIED_INSIDE.search(match.group())
         status = ABSENT if inside else assertion(lower, match.start(), match.end())
         best = max(best, status, key=_RANK.__getitem__)
-    if best == NOT_MENTIONED and rule.absent and (match := rule.absent.search(lower)):
-        return ABSENT if assertion(lower, match.start(), match.end()) == PRESENT else UNCERTAIN
+    normal = rule.absent.search(lower) if best == NOT_MENTIONED and rule.absent else None
+    if normal:
+        return ABSENT if assertion(lower, normal.start(), normal.end()) == PRESENT else UNCERTAIN
     return best
 
 
 def strongest(statuses: Iterable[tuple[str, int]]) -> tuple[str, int | None]:
-    """The status of a report from (status, sentence order) pairs: present over uncertain over absent; the first such."""
+    """The status of a report from (status, sentence order) pairs: present, uncertain, absent; the first such."""
     best: tuple[str, int | None] = (NOT_MENTIONED, None)
     for status, order in statuses:
         if _RANK[status] > _RANK[best[0]]:

@@ -18,7 +18,8 @@ _THE_SEEN = re.compile(
     rf"(?P<what>.{{1,200}}?) {_BE} (?:again |also |now )?{_SEEN}(?P<tail>[^.]{{0,200}})", _I | re.DOTALL
 )
 _THE = re.compile(
-    r"(?P<what>the .{1,120}?) (?P<verb>is|are|was|were|appears?|shows?|demonstrates?) (?P<rest>(?!not\b|no\b).+)",
+    r"(?P<what>the .{1,120}?) (?P<verb>is|are|was|were|appears?|shows?|"
+    r"demonstrates?) (?P<rest>(?!not\b|no\b).+)",
     _I | re.DOTALL,
 )
 _BASE = {
@@ -31,7 +32,8 @@ _BASE |= {"demonstrates": "does not demonstrate", "demonstrate": "do not demonst
 _ARTICLE = re.compile(r"(?:an?|the|some)\s+", _I)
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)]|[-*\u2022])\s*")
 _NO_THERE = re.compile(
-    r"there (?P<verb>is|are|was|were) (?:no (?:evidence (?:of|for) |sign of |signs of )?|not any )(?P<rest>.+)",
+    r"there (?P<verb>is|are|was|were) (?:no (?:evidence (?:of|for) |sign of |signs of )?|"
+    r"not any )(?P<rest>.+)",
     _I | re.DOTALL,
 )
 _NO_SEEN = re.compile(

@@ -31,8 +31,16 @@ def schemas() -> dict[str, pa.Schema]:
     places = [("start", number), ("end", number), ("text", long)]
     return {
         "sections": pa.schema(
-            [("study_key", text), ("order", number), ("name", text), ("heading_start", number), *places]
-            + [("confidence", text), ("reason", text), ("part", number)]
+            [
+                ("study_key", text),
+                ("order", number),
+                ("name", text),
+                ("heading_start", number),
+                *places,
+                ("confidence", text),
+                ("reason", text),
+                ("part", number),
+            ]
         ),
         "sentences": pa.schema(
             [

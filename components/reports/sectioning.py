@@ -15,22 +15,32 @@ from components.reports.headings import CORE, heading_at_end, section_of, subhea
 _LINE = re.compile(r"[^\r\n]+")
 _START = re.compile(
     r"[ \t]*(?P<mark>[*_#>=-]{1,6} ?)?(?P<words>[A-Za-z][A-Za-z0-9 /&,.()'#-]{1,60}?)"
-    r"(?P<stop> ?[*_=]{0,6} ?: ?[*_]{0,3}| ?(?:\*\*|__) ?:? ?| +[-\u2013\u2014]{1,3} +|[ \t]*[*_=]{0,6}[ \t]*$|\t| {2,})"
+    r"(?P<stop> ?[*_=]{0,6} ?: ?[*_]{0,3}| ?(?:\*\*|__) ?:? ?| +[-\u2013\u2014]{1,3} +|"
+    r"[ \t]*[*_=]{0,6}[ \t]*$|\t| {2,})"
 )
 _CAPITALS = re.compile(r"[ \t]*(?P<words>[A-Z]{5,}(?: [A-Z]{2,}){0,4}) (?=[A-Z][a-z]|\d\.|No |There )")
 _INLINE = re.compile(
-    r"(?<=[.!?;,:)\]] )(?P<words>[A-Z][A-Za-z]{3,}(?: [A-Za-z]{2,}){0,4}) ?:|(?<=[^\n:] )(?P<caps>[A-Z]{4,}(?: [A-Z]{2,}){0,5}) ?:|(?<=[.!?] )(?P<dash>[A-Z]{6,14}) [-\u2013] "
+    r"(?<=[.!?;,:)\]] )(?P<words>[A-Z][A-Za-z]{3,}(?: [A-Za-z]{2,}){0,4}) ?:|"
+    r"(?<=[^\n:] )(?P<caps>[A-Z]{4,}(?: [A-Z]{2,}){0,5}) ?:|"
+    r"(?<=[.!?] )(?P<dash>[A-Z]{6,14}) [-\u2013] "
 )
 _SIGNED = re.compile(
-    r"[ \t]*(?:(?:this report (?:was|has been) )?(?:electronically |digitally |e-)?(?:signed|dictated|interpreted|transcribed|read|approved|verified|prepared|reported|reviewed|finali[sz]ed|authenticated|attested)(?:,? (?:and )?(?:signed|approved|interpreted|verified|reviewed))?(?: off)? by\b|electronically signed\b|end of (?:report|impression)\b|cc:)",
+    r"[ \t]*(?:(?:this report (?:was|has been) )?(?:electronically |digitally |e-)?(?:signed|"
+    r"dictated|interpreted|transcribed|read|approved|verified|prepared|reported|reviewed|"
+    r"finali[sz]ed|authenticated|attested)(?:,? (?:and )?(?:signed|approved|interpreted|verified|"
+    r"reviewed))?(?: off)? by\b|electronically signed\b|end of (?:report|impression)\b|cc:)",
     re.IGNORECASE,
 )
 _TOLD = re.compile(
-    r"[ \t]*(?:(?:these|the|critical|above|all|preliminary|important|urgent) )*(?:findings|results|report)(?: (?:for|of|on) [^\r\n]{1,60}?)? (?:were|was|has been|have been) (?:immediately |verbally |personally )?(?:communicated|discussed|called|relayed|conveyed|telephoned|phoned)\b",
+    r"[ \t]*(?:(?:these|the|critical|above|all|preliminary|important|urgent) )*(?:findings|"
+    r"results|report)(?: (?:for|of|on) [^\r\n]{1,60}?)? (?:were|was|has been|"
+    r"have been) (?:immediately |verbally |personally )?(?:communicated|discussed|called|relayed|"
+    r"conveyed|telephoned|phoned)\b",
     re.IGNORECASE,
 )
 _AFTER_SENTENCE = re.compile(
-    r"(?<=[.!?] )(?=(?:Electronically|Digitally|Signed|Dictated|Interpreted|Reported|Approved|Verified|Transcribed|Read|Prepared|The|These|Findings|Results|Critical)\b)"
+    r"(?<=[.!?] )(?=(?:Electronically|Digitally|Signed|Dictated|Interpreted|Reported|Approved|"
+    r"Verified|Transcribed|Read|Prepared|The|These|Findings|Results|Critical)\b)"
 )
 _ADDENDUM = re.compile(
     r"[ \t]*[*=_#-]{0,6} ?addendum\b[^:\r\n]{0,60}?(?::|[*=_]{2,6}|[ \t]*$)", re.IGNORECASE
@@ -41,13 +51,19 @@ _EXAM = re.compile(
 )
 _CT_PART = re.compile(r"(?:CT|CTA|HRCT)(?: SCAN)?(?: OF)?(?: THE)? [A-Z ,/&]{4,40}$")
 _TECHNICAL = re.compile(
-    r"\b(?:technique|perform(?:ed|ing)|obtain(?:ed|ing)|acquir(?:ed|ing)|reconstruct\w*|reformat\w*|administ(?:ered|ration)|contrast|scann(?:ed|er|ing)|protocol|utili[sz](?:ed|ing)|slices?|collimation|comparison|"
-    r"compared|isovue|omnipaque|intravenous\w*|kvp?|mas|dose|helical|spiral|mm sections?|images were|axial (?:ct )?images|workstation|post-?process\w*|history|indication|year[- ]old|referr\w+)\b",
+    r"\b(?:technique|perform(?:ed|ing)|obtain(?:ed|ing)|acquir(?:ed|ing)|reconstruct\w*|"
+    r"reformat\w*|administ(?:ered|ration)|contrast|scann(?:ed|er|ing)|protocol|utili[sz](?:ed|"
+    r"ing)|slices?|collimation|comparison|"
+    r"compared|isovue|omnipaque|intravenous\w*|kvp?|mas|dose|helical|spiral|mm sections?|"
+    r"images were|axial (?:ct )?images|workstation|post-?process\w*|history|indication|"
+    r"year[- ]old|referr\w+)\b",
     re.IGNORECASE,
 )
 _TAG = re.compile(r"\[[A-Z_]+\]")
 _NONE = re.compile(
-    r"(?:none|n/?a|nan|null|nil|unknown|unavailable|as above|see above|not (?:available|applicable|provided|given|stated|specified)|none (?:available|provided|given|stated)|no (?:prior|previous|comparison|relevant)[\w -]{0,40}(?:available)?|[-_.=*]+)[.,;]?",
+    r"(?:none|n/?a|nan|null|nil|unknown|unavailable|as above|see above|not (?:available|"
+    r"applicable|provided|given|stated|specified)|none (?:available|provided|given|stated)|"
+    r"no (?:prior|previous|comparison|relevant)[\w -]{0,40}(?:available)?|[-_.=*]+)[.,;]?",
     re.IGNORECASE,
 )
 _BEFORE_FINDINGS = frozenset(
@@ -192,9 +208,7 @@ def _judge(match: re.Match[str], head: str, previous_open: bool, current: str) -
             return None
         if alone:
             return None if previous_open and not words.isupper() else found
-        if dash:
-            return found if words.isupper() or words.istitle() or len(words.split()) > 1 else found
-        return found if words.isupper() else None
+        return found if dash or words.isupper() else None
     if not colon or current not in _BEFORE_FINDINGS:
         return None
     plain = words.upper().strip()

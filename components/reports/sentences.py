@@ -5,9 +5,103 @@ from __future__ import annotations
 import re
 
 _ABBREVIATIONS = frozenset(
-    "dr drs mr mrs ms prof st jr sr vs v e.g i.e eg ie cf etc approx ca no nos fig figs im img ser se vol dept hosp pt pts inc ltd incl excl "
-    "resp al ant post lat med sup inf prox dist rt lt bilat min max avg sec hr hrs wk wks mo mos yr yrs y.o b.i.d q.d p.o i.v jan feb mar apr jun jul aug sep sept oct nov dec "
-    "art segm seg str dx hx tx rx fx sx s/p w/o c/w d/w u.s a.m p.m".split()
+    [
+        "dr",
+        "drs",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "st",
+        "jr",
+        "sr",
+        "vs",
+        "v",
+        "e.g",
+        "i.e",
+        "eg",
+        "ie",
+        "cf",
+        "etc",
+        "approx",
+        "ca",
+        "no",
+        "nos",
+        "fig",
+        "figs",
+        "im",
+        "img",
+        "ser",
+        "se",
+        "vol",
+        "dept",
+        "hosp",
+        "pt",
+        "pts",
+        "inc",
+        "ltd",
+        "incl",
+        "excl",
+        "resp",
+        "al",
+        "ant",
+        "post",
+        "lat",
+        "med",
+        "sup",
+        "inf",
+        "prox",
+        "dist",
+        "rt",
+        "lt",
+        "bilat",
+        "min",
+        "max",
+        "avg",
+        "sec",
+        "hr",
+        "hrs",
+        "wk",
+        "wks",
+        "mo",
+        "mos",
+        "yr",
+        "yrs",
+        "y.o",
+        "b.i.d",
+        "q.d",
+        "p.o",
+        "i.v",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+        "art",
+        "segm",
+        "seg",
+        "str",
+        "dx",
+        "hx",
+        "tx",
+        "rx",
+        "fx",
+        "sx",
+        "s/p",
+        "w/o",
+        "c/w",
+        "d/w",
+        "u.s",
+        "a.m",
+        "p.m",
+    ]
 )
 _MAY_END = frozenset(
     {
@@ -43,7 +137,8 @@ _MAY_END = frozenset(
     }
 )
 _BREAK = re.compile(
-    r"(?P<mark>[.!?]+)(?P<close>[\"')\]]{0,2})(?=\s|$|[A-Z][a-z])|(?P<lines>(?:\r\n|\r|\n)(?:[ \t]*+(?:\r\n|\r|\n))*+[ \t]*+)"
+    r"(?P<mark>[.!?]+)(?P<close>[\"')\]]{0,2})(?=\s|$|[A-Z][a-z])|(?P<lines>(?:\r\n|\r|"
+    r"\n)(?:[ \t]*+(?:\r\n|\r|\n))*+[ \t]*+)"
 )
 _ITEM = re.compile(
     r"(?:\(?\d{1,2}[.)](?!\d)|\(?[a-hA-H][.)](?= )|[-*\u2022\u25cf\u00b7\u2013](?= ))\s*(?=\S)"
@@ -109,7 +204,7 @@ def _ends_sentence(text: str, begin: int, at: int, after: int, limit: int, mark:
             token in _MAY_END
             and rest[0].isupper()
             and following[:1] in " \t"
-            and not (token in ("hr", "rt", "lt", "sup", "inf", "med", "pt", "post", "min", "max"))
+            and token not in ("hr", "rt", "lt", "sup", "inf", "med", "pt", "post", "min", "max")
         )
     if not rest or _opens(rest, following):
         return True

@@ -10,25 +10,75 @@ from components.reports.section import analyse
 
 P, A, U = "present", "absent", "uncertain"
 TRAPS = [
-    ("No pleural effusion.", "Pleural effusion", A), ("There is a small left pleural effusion.", "Pleural effusion", P), ("Pleural effusion is not seen.", "Pleural effusion", A),
-    ("No change in the small pleural effusion.", "Pleural effusion", P), ("No significant interval change in pleural effusion.", "Pleural effusion", P), ("Cannot exclude a small pleural effusion.", "Pleural effusion", U),
-    ("Pleural effusion cannot be excluded.", "Pleural effusion", U), ("Possible small pleural effusion.", "Pleural effusion", U), ("No evidence of consolidation or pleural effusion.", "Pleural effusion", A),
-    ("No consolidation, but a small pleural effusion is seen.", "Pleural effusion", P), ("No consolidation; pleural effusion on the right.", "Pleural effusion", P), ("Without pleural effusion.", "Pleural effusion", A),
-    ("Pleural effusion has resolved.", "Pleural effusion", A), ("Resolved pleural effusion.", "Pleural effusion", A), ("Negative for consolidation.", "Consolidation", A), ("Neither consolidation nor nodule is seen.", "Lung nodule", A),
-    ("Atelectasis versus consolidation.", "Consolidation", U), ("Atelectasis rather than consolidation.", "Consolidation", A), ("Atelectasis versus consolidation.", "Atelectasis", U), ("Opacity suspicious for consolidation.", "Consolidation", U),
-    ("Opacity suspicious for consolidation.", "Lung opacity", P), ("The lungs are free of consolidation.", "Consolidation", A), ("Absence of consolidation.", "Consolidation", A), ("Not only consolidation but also nodules are present.", "Consolidation", P),
-    ("No nodule is identified, and there is mild atelectasis.", "Atelectasis", P), ("No nodule and mild atelectasis in the bases.", "Atelectasis", P), ("No focal consolidation, large effusion, or atelectasis.", "Atelectasis", A),
-    ("The previously seen nodule is no longer visible.", "Lung nodule", A), ("The nodule is unchanged without growth.", "Lung nodule", P), ("A nodule not present on the prior study.", "Lung nodule", P), ("A nodule is seen, not present on [DATE].", "Lung nodule", P),
-    ("Nodule may represent scar.", "Pulmonary fibrotic sequela", U), ("Nodule may represent scar.", "Lung nodule", P), ("Nodules: none.", "Lung nodule", A), ("No new nodule.", "Lung nodule", A), ("There is no nodule other than the calcified granulomatous nodule.", "Lung nodule", P),
-    ("Emphysema without bullae.", "Emphysema", P), ("Subcutaneous emphysema along the chest wall.", "Emphysema", None), ("No emphysematous change.", "Emphysema", A), ("Heart size is normal.", "Cardiomegaly", A), ("The heart is not enlarged.", "Cardiomegaly", A),
-    ("The heart is mildly enlarged.", "Cardiomegaly", P), ("Cardiomegaly.", "Cardiomegaly", P), ("No pleural or pericardial effusion.", "Pericardial effusion", A), ("No pleural or pericardial effusion.", "Pleural effusion", A), ("Pericardial and pleural effusions are present.", "Pericardial effusion", P),
-    ("No lymphadenopathy by size criteria.", "Lymphadenopathy", A), ("No enlarged mediastinal, hilar or axillary lymph nodes.", "Lymphadenopathy", A), ("Enlarged right hilar lymph node.", "Lymphadenopathy", P), ("Thyroid nodule.", "Lung nodule", None), ("Adrenal nodule of 2 cm.", "Lung nodule", None),
-    ("The coronary arteries are free of calcification.", "Coronary artery wall calcification", A), ("Calcified plaque in the aorta and coronary arteries.", "Coronary artery wall calcification", P), ("Calcified plaque in the aorta and coronary arteries.", "Arterial wall calcification", P),
-    ("Coronary artery calcification.", "Arterial wall calcification", None), ("Hiatal hernia is suspected.", "Hiatal hernia", U), ("No hiatal hernia.", "Hiatal hernia", A), ("The interlobular septa are not thickened.", "Interlobular septal thickening", A),
-    ("Bronchial wall thickening is present.", "Peribronchial thickening", P), ("Mosaic attenuation is unlikely.", "Mosaic attenuation pattern", U), ("A pacemaker is in place.", "Medical material", P), ("The central venous catheter has been removed.", "Medical material", A),
-    ("Findings likely due to atelectasis.", "Atelectasis", P), ("? consolidation in the left base", "Consolidation", U), ("Bronchiectasis, if present, is mild.", "Bronchiectasis", P), ("NO PLEURAL EFFUSION", "Pleural effusion", A), ("Honeycombing is absent.", "Pulmonary fibrotic sequela", A),
+    ("No pleural effusion.", "Pleural effusion", A),
+    ("There is a small left pleural effusion.", "Pleural effusion", P),
+    ("Pleural effusion is not seen.", "Pleural effusion", A),
+    ("No change in the small pleural effusion.", "Pleural effusion", P),
+    ("No significant interval change in pleural effusion.", "Pleural effusion", P),
+    ("Cannot exclude a small pleural effusion.", "Pleural effusion", U),
+    ("Pleural effusion cannot be excluded.", "Pleural effusion", U),
+    ("Possible small pleural effusion.", "Pleural effusion", U),
+    ("No evidence of consolidation or pleural effusion.", "Pleural effusion", A),
+    ("No consolidation, but a small pleural effusion is seen.", "Pleural effusion", P),
+    ("No consolidation; pleural effusion on the right.", "Pleural effusion", P),
+    ("Without pleural effusion.", "Pleural effusion", A),
+    ("Pleural effusion has resolved.", "Pleural effusion", A),
+    ("Resolved pleural effusion.", "Pleural effusion", A),
+    ("Negative for consolidation.", "Consolidation", A),
+    ("Neither consolidation nor nodule is seen.", "Lung nodule", A),
+    ("Atelectasis versus consolidation.", "Consolidation", U),
+    ("Atelectasis rather than consolidation.", "Consolidation", A),
+    ("Atelectasis versus consolidation.", "Atelectasis", U),
+    ("Opacity suspicious for consolidation.", "Consolidation", U),
+    ("Opacity suspicious for consolidation.", "Lung opacity", P),
+    ("The lungs are free of consolidation.", "Consolidation", A),
+    ("Absence of consolidation.", "Consolidation", A),
+    ("Not only consolidation but also nodules are present.", "Consolidation", P),
+    ("No nodule is identified, and there is mild atelectasis.", "Atelectasis", P),
+    ("No nodule and mild atelectasis in the bases.", "Atelectasis", P),
+    ("No focal consolidation, large effusion, or atelectasis.", "Atelectasis", A),
+    ("The previously seen nodule is no longer visible.", "Lung nodule", A),
+    ("The nodule is unchanged without growth.", "Lung nodule", P),
+    ("A nodule not present on the prior study.", "Lung nodule", P),
+    ("A nodule is seen, not present on [DATE].", "Lung nodule", P),
+    ("Nodule may represent scar.", "Pulmonary fibrotic sequela", U),
+    ("Nodule may represent scar.", "Lung nodule", P),
+    ("Nodules: none.", "Lung nodule", A),
+    ("No new nodule.", "Lung nodule", A),
+    ("There is no nodule other than the calcified granulomatous nodule.", "Lung nodule", P),
+    ("Emphysema without bullae.", "Emphysema", P),
+    ("Subcutaneous emphysema along the chest wall.", "Emphysema", None),
+    ("No emphysematous change.", "Emphysema", A),
+    ("Heart size is normal.", "Cardiomegaly", A),
+    ("The heart is not enlarged.", "Cardiomegaly", A),
+    ("The heart is mildly enlarged.", "Cardiomegaly", P),
+    ("Cardiomegaly.", "Cardiomegaly", P),
+    ("No pleural or pericardial effusion.", "Pericardial effusion", A),
+    ("No pleural or pericardial effusion.", "Pleural effusion", A),
+    ("Pericardial and pleural effusions are present.", "Pericardial effusion", P),
+    ("No lymphadenopathy by size criteria.", "Lymphadenopathy", A),
+    ("No enlarged mediastinal, hilar or axillary lymph nodes.", "Lymphadenopathy", A),
+    ("Enlarged right hilar lymph node.", "Lymphadenopathy", P),
+    ("Thyroid nodule.", "Lung nodule", None),
+    ("Adrenal nodule of 2 cm.", "Lung nodule", None),
+    ("The coronary arteries are free of calcification.", "Coronary artery wall calcification", A),
+    ("Calcified plaque in the aorta and coronary arteries.", "Coronary artery wall calcification", P),
+    ("Calcified plaque in the aorta and coronary arteries.", "Arterial wall calcification", P),
+    ("Coronary artery calcification.", "Arterial wall calcification", None),
+    ("Hiatal hernia is suspected.", "Hiatal hernia", U),
+    ("No hiatal hernia.", "Hiatal hernia", A),
+    ("The interlobular septa are not thickened.", "Interlobular septal thickening", A),
+    ("Bronchial wall thickening is present.", "Peribronchial thickening", P),
+    ("Mosaic attenuation is unlikely.", "Mosaic attenuation pattern", U),
+    ("A pacemaker is in place.", "Medical material", P),
+    ("The central venous catheter has been removed.", "Medical material", A),
+    ("Findings likely due to atelectasis.", "Atelectasis", P),
+    ("? consolidation in the left base", "Consolidation", U),
+    ("Bronchiectasis, if present, is mild.", "Bronchiectasis", P),
+    ("NO PLEURAL EFFUSION", "Pleural effusion", A),
+    ("Honeycombing is absent.", "Pulmonary fibrotic sequela", A),
     ("No consolidation is\nseen.", "Consolidation", A),
-]  # fmt: skip
+]
 
 
 def _status(sentence: str, label: str) -> str | None:
@@ -36,16 +86,36 @@ def _status(sentence: str, label: str) -> str | None:
 
 
 def test_negation_traps() -> None:
-    wrong = [(sentence, label, wanted, _status(sentence, label)) for sentence, label, wanted in TRAPS if _status(sentence, label) != wanted]
+    wrong = [
+        (sentence, label, wanted, _status(sentence, label))
+        for sentence, label, wanted in TRAPS
+        if _status(sentence, label) != wanted
+    ]
     assert len(TRAPS) >= 60
     assert 1 - len(wrong) / len(TRAPS) >= 0.95, wrong
 
 
 def test_the_labels_are_ct_rates() -> None:
     assert labels() == (
-        "Medical material", "Arterial wall calcification", "Cardiomegaly", "Pericardial effusion", "Coronary artery wall calcification", "Hiatal hernia", "Lymphadenopathy", "Emphysema", "Atelectasis",
-        "Lung nodule", "Lung opacity", "Pulmonary fibrotic sequela", "Pleural effusion", "Mosaic attenuation pattern", "Peribronchial thickening", "Consolidation", "Bronchiectasis", "Interlobular septal thickening",
-    )  # fmt: skip
+        "Medical material",
+        "Arterial wall calcification",
+        "Cardiomegaly",
+        "Pericardial effusion",
+        "Coronary artery wall calcification",
+        "Hiatal hernia",
+        "Lymphadenopathy",
+        "Emphysema",
+        "Atelectasis",
+        "Lung nodule",
+        "Lung opacity",
+        "Pulmonary fibrotic sequela",
+        "Pleural effusion",
+        "Mosaic attenuation pattern",
+        "Peribronchial thickening",
+        "Consolidation",
+        "Bronchiectasis",
+        "Interlobular septal thickening",
+    )
 
 
 def test_the_strongest_status_wins_and_points_at_its_first_sentence() -> None:
@@ -55,23 +125,37 @@ def test_the_strongest_status_wins_and_points_at_its_first_sentence() -> None:
 
 
 def test_indication_does_not_state_findings() -> None:
-    rows = analyse("stu_1", "INDICATION: Rule out pleural effusion.\nFINDINGS: The left lower lobe shows atelectasis.\nIMPRESSION: Atelectasis.", ("findings", "impression"))
+    rows = analyse(
+        "stu_1",
+        "INDICATION: Rule out pleural effusion.\nFINDINGS: The left lower lobe shows "
+        "atelectasis.\nIMPRESSION: Atelectasis.",
+        ("findings", "impression"),
+    )
     found = {row["finding"]: row for row in rows["findings"]}
     assert found["Pleural effusion"]["status"] == "not_mentioned"
     assert (found["Atelectasis"]["status"], found["Atelectasis"]["laterality"]) == ("present", "left")
     order = found["Atelectasis"]["sentence_order"]
-    assert next(row["text"] for row in rows["sentences"] if row["order"] == order).startswith("The left lower lobe")
+    assert next(row["text"] for row in rows["sentences"] if row["order"] == order).startswith(
+        "The left lower lobe"
+    )
     assert len({row["order"] for row in rows["sentences"]}) == len(rows["sentences"])
 
 
 @pytest.mark.parametrize(
     ("sentence", "side", "place", "sign"),
     [
-        ("Small left pleural effusion.", "left", "pleura", "positive"), ("No pneumothorax.", "", "pleura", "negative"), ("Bilateral lower lobe atelectasis.", "bilateral", "lungs", "positive"), ("The liver is unremarkable.", "", "abdomen", "negative"),
-        ("The femoral head and proximal femur are visible.", "", "bones", "neutral"), ("The lungs are clear.", "", "lungs", "negative"), ("There is a large soft-tissue mass in the left thigh.", "left", "soft_tissue", "positive"),
-        ("No gas is seen within the mass.", "", "other", "positive"), ("The left and right kidneys are normal.", "bilateral", "abdomen", "negative"), ("Follow-up is recommended.", "", "other", "neutral"),
+        ("Small left pleural effusion.", "left", "pleura", "positive"),
+        ("No pneumothorax.", "", "pleura", "negative"),
+        ("Bilateral lower lobe atelectasis.", "bilateral", "lungs", "positive"),
+        ("The liver is unremarkable.", "", "abdomen", "negative"),
+        ("The femoral head and proximal femur are visible.", "", "bones", "neutral"),
+        ("The lungs are clear.", "", "lungs", "negative"),
+        ("There is a large soft-tissue mass in the left thigh.", "left", "soft_tissue", "positive"),
+        ("No gas is seen within the mass.", "", "other", "positive"),
+        ("The left and right kidneys are normal.", "bilateral", "abdomen", "negative"),
+        ("Follow-up is recommended.", "", "other", "neutral"),
     ],
-)  # fmt: skip
+)
 def test_side_region_polarity(sentence: str, side: str, place: str, sign: str) -> None:
     assert laterality(sentence) == side
     assert region(sentence) == place
@@ -81,11 +165,18 @@ def test_side_region_polarity(sentence: str, side: str, place: str, sign: str) -
 @pytest.mark.parametrize(
     ("sentence", "denied"),
     [
-        ("There is a small effusion.", "There is no small effusion."), ("There are nodules in both lungs.", "There are no nodules in both lungs."), ("The heart is enlarged.", "The heart is not enlarged."),
-        ("The aorta appears dilated.", "The aorta does not appear dilated."), ("The scan shows edema.", "No the scan shows edema."), ("A nodule is seen in the left lung.", "No nodule is present in the left lung."),
-        ("Mild atelectasis.", "No mild atelectasis."), ("2. Hiatal hernia is present.", "No hiatal hernia is present."), ("CT-guided biopsy scar", "No CT-guided biopsy scar."), ("The liver demonstrates steatosis.", "The liver does not demonstrate steatosis."),
+        ("There is a small effusion.", "There is no small effusion."),
+        ("There are nodules in both lungs.", "There are no nodules in both lungs."),
+        ("The heart is enlarged.", "The heart is not enlarged."),
+        ("The aorta appears dilated.", "The aorta does not appear dilated."),
+        ("The scan shows edema.", "No the scan shows edema."),
+        ("A nodule is seen in the left lung.", "No nodule is present in the left lung."),
+        ("Mild atelectasis.", "No mild atelectasis."),
+        ("2. Hiatal hernia is present.", "No hiatal hernia is present."),
+        ("CT-guided biopsy scar", "No CT-guided biopsy scar."),
+        ("The liver demonstrates steatosis.", "The liver does not demonstrate steatosis."),
     ],
-)  # fmt: skip
+)
 def test_negate(sentence: str, denied: str) -> None:
     wanted = "The scan does not show edema." if "scan shows" in sentence else denied
     assert negate(sentence) == wanted
@@ -95,10 +186,14 @@ def test_negate(sentence: str, denied: str) -> None:
 @pytest.mark.parametrize(
     ("sentence", "affirmed"),
     [
-        ("There is no pleural effusion.", "There is pleural effusion."), ("No nodule is seen.", "Nodule is present."), ("No evidence of emphysema.", "Emphysema is present."), ("The heart is not enlarged.", "The heart is enlarged."),
-        ("The aorta does not appear dilated.", "The aorta appears dilated."), ("No atelectasis.", "Atelectasis is present."),
+        ("There is no pleural effusion.", "There is pleural effusion."),
+        ("No nodule is seen.", "Nodule is present."),
+        ("No evidence of emphysema.", "Emphysema is present."),
+        ("The heart is not enlarged.", "The heart is enlarged."),
+        ("The aorta does not appear dilated.", "The aorta appears dilated."),
+        ("No atelectasis.", "Atelectasis is present."),
     ],
-)  # fmt: skip
+)
 def test_affirm(sentence: str, affirmed: str) -> None:
     assert affirm(sentence) == affirmed
     assert opposite(sentence, "negative") == affirmed

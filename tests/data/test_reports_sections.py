@@ -16,7 +16,8 @@ BODIES = {
     "indication": "Chest pain. Rule out pulmonary embolism.",
     "technique": "Axial images of the chest with 100 mL of contrast.",
     "comparison": "CT of 3/4/2019.",
-    "findings": "The lungs are clear. Liver: no lesion. There is no effusion.\nHeart size is normal. Findings of prior surgery are seen.",
+    "findings": "The lungs are clear. Liver: no lesion. "
+    "There is no effusion.\nHeart size is normal. Findings of prior surgery are seen.",
     "impression": "1. No embolism.\n2. IMPRESSION of mass effect on the left bronchus is unchanged.",
 }
 
@@ -52,7 +53,18 @@ def pieces(text: str, found: list[Section]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "style", ["newline_space", "flush_left", "alone", "title", "markdown", "markdown_inline", "dash", "run_on", "crlf"]
+    "style",
+    [
+        "newline_space",
+        "flush_left",
+        "alone",
+        "title",
+        "markdown",
+        "markdown_inline",
+        "dash",
+        "run_on",
+        "crlf",
+    ],
 )
 def test_header_styles(style: str) -> None:
     text = _styled(style)
@@ -67,12 +79,29 @@ def test_header_styles(style: str) -> None:
 @pytest.mark.parametrize(
     "sentence",
     [
-        "There is an IMPRESSION of mass effect.", "Findings of emphysema are present.", "The findings: see above.", "These findings are unchanged.", "In comparison: smaller.", "Liver: normal.",
-        "HEART: normal size.", "Impression on the left ventricle is noted.", "History of cancer is noted in the record.", "The technique limits evaluation.", "CT PELVIS: no free fluid.",
-        "Comparison is limited.", "FINDINGS suggest pneumonia.", "No findings.", "Indication for biopsy is given.", "Conclusion cannot be drawn.", "Note is made of a cyst.", "L4-5: mild bulge.",
-        "no acute\nfindings\nare present in the chest.", "Results are unchanged.", "Impression upon the esophagus.",
+        "There is an IMPRESSION of mass effect.",
+        "Findings of emphysema are present.",
+        "The findings: see above.",
+        "These findings are unchanged.",
+        "In comparison: smaller.",
+        "Liver: normal.",
+        "HEART: normal size.",
+        "Impression on the left ventricle is noted.",
+        "History of cancer is noted in the record.",
+        "The technique limits evaluation.",
+        "CT PELVIS: no free fluid.",
+        "Comparison is limited.",
+        "FINDINGS suggest pneumonia.",
+        "No findings.",
+        "Indication for biopsy is given.",
+        "Conclusion cannot be drawn.",
+        "Note is made of a cyst.",
+        "L4-5: mild bulge.",
+        "no acute\nfindings\nare present in the chest.",
+        "Results are unchanged.",
+        "Impression upon the esophagus.",
     ],
-)  # fmt: skip
+)
 def test_trap_words_are_no_headings(sentence: str) -> None:
     text = f"FINDINGS: The lungs are clear. {sentence}\n{sentence}\nIMPRESSION: Normal."
     assert [section.name for section in sections(text)] == ["findings", "impression"]
@@ -81,11 +110,30 @@ def test_trap_words_are_no_headings(sentence: str) -> None:
 @pytest.mark.parametrize(
     ("heading", "name"),
     [
-        ("IMPRESSON", "impression"), ("IMPRESION", "impression"), ("IMPRSSION", "impression"), ("IMPRESSIONN", "impression"), ("IMPERSSION", "impression"), ("Impresssion", "impression"), ("IMPRESSIOM", "impression"),
-        ("FINDNGS", "findings"), ("FIDNINGS", "findings"), ("FINDIGNS", "findings"), ("FINDINS", "findings"), ("FINDINGGS", "findings"), ("Findngs", "findings"), ("TECHINQUE", "technique"), ("TECHNIQE", "technique"),
-        ("TECNIQUE", "technique"), ("COMPARSION", "comparison"), ("COMPARISION", "comparison"), ("INDICATON", "indication"), ("CLINCAL HISTORY", "indication"), ("CONCLUSON", "impression"), ("RECOMENDATION", "recommendation"),
+        ("IMPRESSON", "impression"),
+        ("IMPRESION", "impression"),
+        ("IMPRSSION", "impression"),
+        ("IMPRESSIONN", "impression"),
+        ("IMPERSSION", "impression"),
+        ("Impresssion", "impression"),
+        ("IMPRESSIOM", "impression"),
+        ("FINDNGS", "findings"),
+        ("FIDNINGS", "findings"),
+        ("FINDIGNS", "findings"),
+        ("FINDINS", "findings"),
+        ("FINDINGGS", "findings"),
+        ("Findngs", "findings"),
+        ("TECHINQUE", "technique"),
+        ("TECHNIQE", "technique"),
+        ("TECNIQUE", "technique"),
+        ("COMPARSION", "comparison"),
+        ("COMPARISION", "comparison"),
+        ("INDICATON", "indication"),
+        ("CLINCAL HISTORY", "indication"),
+        ("CONCLUSON", "impression"),
+        ("RECOMENDATION", "recommendation"),
     ],
-)  # fmt: skip
+)
 def test_misspelt_headings(heading: str, name: str) -> None:
     found = sections(f"EXAM: CT chest.\n\n{heading}: The body of it.\n")
     assert (found[1].name, found[1].text, found[1].confidence) == (name, "The body of it.", "medium")
@@ -96,20 +144,33 @@ def test_medication_is_not_a_misspelt_indication() -> None:
 
 
 def test_without_headings_all_is_findings_of_low_confidence() -> None:
-    for text in ("The lungs are clear. No effusion.", "ct chest. lungs clear", "  \nNormal study.\nNo change.\n"):
+    for text in (
+        "The lungs are clear. No effusion.",
+        "ct chest. lungs clear",
+        "  \nNormal study.\nNo change.\n",
+    ):
         (only,) = sections(text)
         assert (only.name, only.confidence, only.text) == ("findings", "low", text.strip())
 
 
 def test_findings_without_a_heading_follow_the_technique() -> None:
-    text = "TECHNIQUE: Helical CT was performed.\nComparison is made with the CT of [DATE].\nThe lungs are clear.\nNo effusion.\n\nIMPRESSION: Normal."
+    text = (
+        "TECHNIQUE: Helical CT was performed.\nComparison is made with the CT of [DATE].\nThe lungs "
+        "are clear.\nNo effusion.\n\nIMPRESSION: Normal."
+    )
     found = {section.name: section for section in sections(text)}
     assert found["comparison"].text.startswith("Comparison is made")
-    assert (found["findings"].text, found["findings"].confidence) == ("The lungs are clear.\nNo effusion.", "low")
+    assert (found["findings"].text, found["findings"].confidence) == (
+        "The lungs are clear.\nNo effusion.",
+        "low",
+    )
 
 
 def test_addenda_are_kept_in_order() -> None:
-    text = "FINDINGS: A nodule.\nIMPRESSION: Nodule.\n\nADDENDUM #1: The nodule is calcified.\n\n*** ADDENDUM 2 ***\nSeen on review.\nIMPRESSION: Granuloma."
+    text = (
+        "FINDINGS: A nodule.\nIMPRESSION: Nodule.\n\nADDENDUM #1: The nodule is calcified.\n\n*** "
+        "ADDENDUM 2 ***\nSeen on review.\nIMPRESSION: Granuloma."
+    )
     assert [(s.name, s.part, s.text) for s in sections(text)] == [
         ("findings", 0, "A nodule."),
         ("impression", 0, "Nodule."),
@@ -119,7 +180,20 @@ def test_addenda_are_kept_in_order() -> None:
     ]
 
 
-@pytest.mark.parametrize(("body", "reason"), [("", "empty"), ("None.", "none_stated"), ("NaN", "none_stated"), ("N/A", "none_stated"), ("None available.", "none_stated"), ("[DATE].", "redacted"), ("[HOSPITAL]", "redacted"), ("None seen in the liver.", None), ("CT of [DATE].", None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("", "empty"),
+        ("None.", "none_stated"),
+        ("NaN", "none_stated"),
+        ("N/A", "none_stated"),
+        ("None available.", "none_stated"),
+        ("[DATE].", "redacted"),
+        ("[HOSPITAL]", "redacted"),
+        ("None seen in the liver.", None),
+        ("CT of [DATE].", None),
+    ],
+)
 def test_empty_sections_say_why(body: str, reason: str | None) -> None:
     found = sections(f"COMPARISON: {body}\n\nFINDINGS: Normal.")
     assert found[0].name == "comparison"
@@ -127,8 +201,11 @@ def test_empty_sections_say_why(body: str, reason: str | None) -> None:
 
 
 def test_signature_and_communication_are_not_part_of_the_impression() -> None:
-    text = "IMPRESSION: Normal.\n\nThe results for Mr. [PATIENT] were discussed with Dr. [STAFF] at 9:12.\nElectronically signed by [STAFF], M.D. on [DATE]"
-    assert [(s.name, s.text.split()[0]) for s in sections(text)][0] == ("impression", "Normal.")
+    text = (
+        "IMPRESSION: Normal.\n\nThe results for Mr. [PATIENT] were discussed with Dr. [STAFF] at "
+        "9:12.\nElectronically signed by [STAFF], M.D. on [DATE]"
+    )
+    assert next((s.name, s.text.split()[0]) for s in sections(text)) == ("impression", "Normal.")
     assert [s.name for s in sections(text)] == ["impression", "communication", "signature"]
 
 
@@ -142,8 +219,28 @@ def test_split_columns_and_raw_text_give_the_same_sections() -> None:
 
 
 LINES = st.sampled_from(
-    ["FINDINGS:", "Impression:", "**Findings**", "TECHNIQUE - helical", "IMPRESSION", "ADDENDUM:", "Liver: normal.", "None.", "", " ", "\t", "The lungs are clear.", "signed by X", "CT CHEST", "L4-5: bulge", "# FINDINGS", "FINDNGS", "1. Nodule", "HISTORY:  Pain"]
-)  # fmt: skip
+    [
+        "FINDINGS:",
+        "Impression:",
+        "**Findings**",
+        "TECHNIQUE - helical",
+        "IMPRESSION",
+        "ADDENDUM:",
+        "Liver: normal.",
+        "None.",
+        "",
+        " ",
+        "\t",
+        "The lungs are clear.",
+        "signed by X",
+        "CT CHEST",
+        "L4-5: bulge",
+        "# FINDINGS",
+        "FINDNGS",
+        "1. Nodule",
+        "HISTORY:  Pain",
+    ]
+)
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,12 +58,15 @@ LINES = [
     ("Normal.\n\nStable", ["Normal.", "Stable"]),
     ("- nodule\n- effusion", ["- nodule", "- effusion"]),
     ("1. Nodule\n2. Effusion\n   of 3 cm", ["1. Nodule", "2. Effusion\n   of 3 cm"]),
-    ("The mass in the right\r\nupper lobe is 1.2\r\ncm.", ["The mass in the right\r\nupper lobe is 1.2\r\ncm."]),
+    (
+        "The mass in the right\r\nupper lobe is 1.2\r\ncm.",
+        ["The mass in the right\r\nupper lobe is 1.2\r\ncm."],
+    ),
     ("LIVER:\nNormal in size.", ["LIVER:", "Normal in size."]),
     ("1.\nNodule.", ["1.\nNodule."]),
     ("...", []),
     ("", []),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES.splitlines() if case])
@@ -81,7 +86,7 @@ def test_line_breaks(text: str, wanted: list[str]) -> None:
 def test_nothing_but_punctuation_is_lost(text: str) -> None:
     spans = sentence_spans(text)
     assert all(start < end for start, end in spans)
-    assert all(left[1] <= right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
     outside = list(text)
     for start, end in spans:
         outside[start:end] = [""] * (end - start)

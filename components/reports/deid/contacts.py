@@ -12,7 +12,8 @@ _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1
 _URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"')\]]{3,300}", _I)
 _IP = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 _PHONE = re.compile(
-    r"(?:\+?\d{1,3}[ .-]{0,2})?\(?\d{3}\)?[ .\-/]{0,2}\d{3}[ .\-]{1,2}\d{4}(?!\d)(?: ?(?:x|ext\.?) ?\d{1,6})?",
+    r"(?:\+?\d{1,3}[ .-]{0,2})?\(?\d{3}\)?[ .\-/]{0,2}\d{3}[ .\-]{1,2}\d{4}(?!\d)(?: ?(?:x|"
+    r"ext\.?) ?\d{1,6})?",
     _I,
 )
 _LOCAL = re.compile(r"\d{3}[-.]\d{4}(?![\d-]|\.\d)")
@@ -46,12 +47,15 @@ _LABELS = frozenset(
 )
 _EXTENSION = re.compile(r"(?:x|p|ext|pgr|pg|b)\d{4,7}$")
 _STREET_TYPES = (
-    "street|st|avenue|ave|road|rd|drive|boulevard|blvd|lane|ln|court|ct|place|pl|way|terrace|ter|circle|cir|parkway|pkwy|"
+    "street|st|avenue|ave|road|rd|drive|boulevard|blvd|lane|ln|court|ct|place|pl|way|terrace|ter|"
+    "circle|cir|parkway|pkwy|"
     "highway|hwy|square|sq|trail|trl|plaza|close|crescent|mews|row|walk|gardens|grove|turnpike|pike|loop"
 )
 _UNIT = r"(?:,? {1,2}(?:apt|apartment|suite|ste|unit|floor|fl|room|rm|#)\.? ?#?\w{1,6})?"
 _STREET = re.compile(
-    rf"\d{{1,5}}[A-Za-z]? (?:[NSEW]\.? |(?:North|South|East|West) )?(?:(?:[A-Z][A-Za-z'.-]{{0,20}}|\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}(?:(?i:{_STREET_TYPES})\b\.?|Dr\b(?!\.? [A-Z][a-z]))(?i:{_UNIT})"
+    rf"\d{{1,5}}[A-Za-z]? (?:[NSEW]\.? |(?:North|South|East|West) )?(?:(?:[A-Z][A-Za-z'.-]{{0,20}}|"
+    rf"\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}(?:(?i:{_STREET_TYPES})\b\.?|"
+    rf"Dr\b(?!\.? [A-Z][a-z]))(?i:{_UNIT})"
 )
 _STREET_LOWER = re.compile(
     rf"\d{{2,5}} (?:[a-z][a-z'-]{{2,20}} ){{1,2}}(?:street|avenue|boulevard|drive|road|lane)\b{_UNIT}"
@@ -65,8 +69,60 @@ _POSTCODE = re.compile(r"[A-Z]{1,2}\d[A-Z\d]? \d(?!MM|CM|ML|CC|HU|MG)[A-Z]{2}\b"
 _CANADA = re.compile(r"[A-Z]\d[A-Z] ?\d[A-Z]\d\b")
 _BOX = re.compile(r"p\.? ?o\.? box #? ?\d{1,6}", _I)
 _STATES = frozenset(
-    "al ak az ar ca co ct de fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh nj nm ny nc nd oh ok or pa "
-    "ri sc sd tn tx ut vt va wa wv wi wy dc pr".split()
+    [
+        "al",
+        "ak",
+        "az",
+        "ar",
+        "ca",
+        "co",
+        "ct",
+        "de",
+        "fl",
+        "ga",
+        "hi",
+        "id",
+        "il",
+        "in",
+        "ia",
+        "ks",
+        "ky",
+        "la",
+        "me",
+        "md",
+        "ma",
+        "mi",
+        "mn",
+        "ms",
+        "mo",
+        "mt",
+        "ne",
+        "nv",
+        "nh",
+        "nj",
+        "nm",
+        "ny",
+        "nc",
+        "nd",
+        "oh",
+        "ok",
+        "or",
+        "pa",
+        "ri",
+        "sc",
+        "sd",
+        "tn",
+        "tx",
+        "ut",
+        "vt",
+        "va",
+        "wa",
+        "wv",
+        "wi",
+        "wy",
+        "dc",
+        "pr",
+    ]
 )
 
 

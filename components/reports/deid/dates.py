@@ -9,9 +9,12 @@ from components.reports.deid.note import Note, fold
 from components.reports.deid.span import Span, StudyContext
 
 _NAMES = (
-    "january jan januar enero janvier ocak|february feb februar febrero fevrier subat|march mar marz marzo mars mart|"
-    "april apr abril avril nisan|may mai mayo mayis|june jun juni junio juin haziran|july jul juli julio juillet temmuz|"
-    "august aug agosto aout agustos|september sep sept septiembre septembre eylul|october oct oktober octubre octobre okt ekim|"
+    "january jan januar enero janvier ocak|february feb februar febrero fevrier subat|"
+    "march mar marz marzo mars mart|"
+    "april apr abril avril nisan|may mai mayo mayis|june jun juni junio juin haziran|"
+    "july jul juli julio juillet temmuz|"
+    "august aug agosto aout agustos|september sep sept septiembre septembre eylul|"
+    "october oct oktober octubre octobre okt ekim|"
     "november nov noviembre novembre kasim|december dec dezember diciembre decembre dez dic aralik"
 )
 MONTHS = {name: number for number, names in enumerate(_NAMES.split("|"), 1) for name in names.split()}
@@ -23,16 +26,19 @@ _CLOCK = r"(?:[T ]{1,2}\d{1,2}:\d\d(?::\d\d(?:\.\d{1,6})?)?Z?)"
 _I = re.IGNORECASE
 
 _ISO = re.compile(
-    rf"((?:19|20)\d\d) ?([-/.]) ?(\d{{1,2}}) ?\2 ?(\d{{1,2}})(?!\d)(?:T\d\d:?\d\d(?::?\d\d)?(?:\.\d{{1,6}})?Z?)?"
+    r"((?:19|"
+    r"20)\d\d) ?([-/.]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)(?:T\d\d:?\d\d(?::?\d\d)?(?:\.\d{1,6})?Z?)?"
 )
 _NUMERIC = re.compile(r"(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?\2 ?((?:19|20)\d\d|'?\d\d)(?![\d%])(?!\.\d)")
 _COMPACT = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)(?:[T_ -]?\d{4,6})?(?!\d)")
 _DAY_MONTH = re.compile(
-    rf"(\d{{1,2}})(?:st|nd|rd|th)?[ \-./,]{{0,3}}(?:of |de )?({_MONTH})\.?(?:(?:[ ,]{{0,3}}(?:of |de )?{_YEAR})|[\-./]{_SHORT_YEAR}|(?: ?\d{{4}}))?",
+    rf"(\d{{1,2}})(?:st|nd|rd|th)?[ \-./,]{{0,3}}(?:of |de )?({_MONTH})\.?(?:(?:[ ,]{{0,3}}(?:of |"
+    rf"de )?{_YEAR})|[\-./]{_SHORT_YEAR}|(?: ?\d{{4}}))?",
     _I,
 )
 _MONTH_DAY = re.compile(
-    rf"({_MONTH})\.?[ \-./,]{{0,3}}(?:(?:the )?(\d{{1,2}})(?:st|nd|rd|th)?(?![\d:]|\.\d)(?:[ ,]{{1,3}}(?:of )?{_YEAR}|[\-./]{{1,2}}{_SHORT_YEAR})?|(?:of )?{_YEAR})",
+    rf"({_MONTH})\.?[ \-./,]{{0,3}}(?:(?:the )?(\d{{1,2}})(?:st|nd|rd|th)?(?![\d:]|"
+    rf"\.\d)(?:[ ,]{{1,3}}(?:of )?{_YEAR}|[\-./]{{1,2}}{_SHORT_YEAR})?|(?:of )?{_YEAR})",
     _I,
 )
 _MONTH_YEAR_SHORT = re.compile(rf"({_MONTH})[-/]\d\d(?!\d)", _I)

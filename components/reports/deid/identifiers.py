@@ -13,30 +13,77 @@ _VALUE = re.compile(
     _I,
 )
 _STRONG = {
-    "mrn": "MRN", "umrn": "MRN", "hospnum": "MRN", "accession": "ACCESSION", "accn": "ACCESSION", "acc": "ACCESSION", "ssn": "SSN", "csn": "ID", "nhs": "MRN",
-    "protokol": "MRN", "dosya": "MRN", "tckn": "SSN", "medrec": "MRN", "mr": "MRN", "uhid": "MRN", "npi": "ID", "dea": "ID", "hcn": "ID", "pesel": "SSN",
-}  # fmt: skip
+    "mrn": "MRN",
+    "umrn": "MRN",
+    "hospnum": "MRN",
+    "accession": "ACCESSION",
+    "accn": "ACCESSION",
+    "acc": "ACCESSION",
+    "ssn": "SSN",
+    "csn": "ID",
+    "nhs": "MRN",
+    "protokol": "MRN",
+    "dosya": "MRN",
+    "tckn": "SSN",
+    "medrec": "MRN",
+    "mr": "MRN",
+    "uhid": "MRN",
+    "npi": "ID",
+    "dea": "ID",
+    "hcn": "ID",
+    "pesel": "SSN",
+}
 _WEAK = {
-    "account": "ID", "acct": "ID", "encounter": "ID", "visit": "ID", "order": "ACCESSION", "requisition": "ACCESSION", "req": "ACCESSION", "case": "ID", "episode": "ID",
-    "record": "MRN", "id": "ID", "patientid": "MRN", "exam": "ACCESSION", "study": "ACCESSION", "insurance": "ID", "policy": "ID", "license": "ID", "lic": "ID", "member": "ID",
-    "serial": "ID", "medical": "MRN", "unit": "MRN", "fin": "ID", "job": "ID", "document": "ID", "doc": "ID", "dictation": "ID", "number": "ID", "no": "ID",
-}  # fmt: skip
+    "account": "ID",
+    "acct": "ID",
+    "encounter": "ID",
+    "visit": "ID",
+    "order": "ACCESSION",
+    "requisition": "ACCESSION",
+    "req": "ACCESSION",
+    "case": "ID",
+    "episode": "ID",
+    "record": "MRN",
+    "id": "ID",
+    "patientid": "MRN",
+    "exam": "ACCESSION",
+    "study": "ACCESSION",
+    "insurance": "ID",
+    "policy": "ID",
+    "license": "ID",
+    "lic": "ID",
+    "member": "ID",
+    "serial": "ID",
+    "medical": "MRN",
+    "unit": "MRN",
+    "fin": "ID",
+    "job": "ID",
+    "document": "ID",
+    "doc": "ID",
+    "dictation": "ID",
+    "number": "ID",
+    "no": "ID",
+}
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}(?![\d-])")
 _ACCESSION = re.compile(r"\d{2,4}-\d{4,9}(?:-[A-Za-z]{1,4})?(?![\w-])")
 _DASHED = re.compile(r"\d{1,4}(?:-\d{2,8}){2,4}(?![\w-])")
 _UID = re.compile(r"[0-2](?:\.\d{1,39}){5,20}")
 _MIXED = re.compile(r"(?:[a-z]{1,6}\d{5,16}[a-z]{0,3}|\d{4,16}[a-z]{1,3}\d{0,8})$")
 _UNIT = re.compile(
-    r" ?-?(?:mm|cm|ml|mg|hu|units?|iu|mci|mbq|kg|lbs?|cells|copies|years?|yo\b|y/o|c?gy|mgy|x\b|ms\b|hours?|%)",
+    r" ?-?(?:mm|cm|ml|mg|hu|units?|iu|mci|mbq|kg|lbs?|cells|copies|years?|yo\b|y/o|c?gy|mgy|x\b|"
+    r"ms\b|hours?|%)",
     _I,
 )
 _AGE = re.compile(
-    r"(9\d|1[0-2]\d)(?:[ -]{0,2}(?:years?|yrs?|y)[ -]{0,2}(?:old|of age|o\b|/ ?o\b)|[ -]?y\.?/?o\b|[ -]?(?:year|yr)-|[fmFM]\b| [FM]\b(?! *[a-z])| (?:male|female|woman|man|lady|gentleman)\b)",
+    r"(9\d|1[0-2]\d)(?:[ -]{0,2}(?:years?|yrs?|y)[ -]{0,2}(?:old|of age|o\b|/ ?o\b)|"
+    r"[ -]?y\.?/?o\b|[ -]?(?:year|yr)-|[fmFM]\b| [FM]\b(?! *[a-z])| (?:male|female|woman|man|lady|"
+    r"gentleman)\b)",
     _I,
 )
 _AGED = re.compile(r"(9\d|1[0-2]\d)(?![\d%/-]|\.\d| ?(?:mm|cm|ml|mg|hu|bpm|degrees))", _I)
 _SPELLED = re.compile(
-    r"ninety(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?(?=[ -]{1,2}(?:years?|yrs?)[ -]{0,2}(?:old|of age))",
+    r"ninety(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?(?=[ -]{1,2}(?:years?|"
+    r"yrs?)[ -]{0,2}(?:old|of age))",
     _I,
 )
 _AGE_CUES = frozenset({"age", "aged", "ages", "turning", "yas", "edad"})

@@ -16,26 +16,36 @@ from components.reports.lexicon import entries, mapping
 TAG = re.compile(r"\[[A-Z][A-Z_]{1,19}\]")
 _NUMBER = r"\d{1,6}(?:[.,]\d{1,4})?"
 _UNITS = (
-    r"mm|cm|m|ml|mL|cc|dl|l|mg|g|kg|mcg|µg|lbs?|hu|HU|hounsfield|mgy|mGy|mgy-cm|mGy-cm|mGy\*cm|msv|mSv|gy|Gy|mci|mCi|mbq|MBq|kvp?|kVp?|mas?|mAs?|bpm|mmhg|mmHg|iu|units?|"
-    r"seconds?|secs?|s|ms|msec|hz|khz|mhz|degrees?|%|percent|gauge|french|fr|Fr|weeks?|wks?|months?|days?|hours?|mins?|minutes?|slices?|images?|sections?|views?|rows?|detectors?|channels?"
+    r"mm|cm|m|ml|mL|cc|dl|l|mg|g|kg|mcg|µg|lbs?|hu|HU|hounsfield|mgy|mGy|mgy-cm|mGy-cm|mGy\*cm|"
+    r"msv|mSv|gy|Gy|mci|mCi|mbq|MBq|kvp?|kVp?|mas?|mAs?|bpm|mmhg|mmHg|iu|units?|"
+    r"seconds?|secs?|s|ms|msec|hz|khz|mhz|degrees?|%|percent|gauge|french|fr|Fr|weeks?|wks?|"
+    r"months?|days?|hours?|mins?|minutes?|slices?|images?|sections?|views?|rows?|detectors?|"
+    r"channels?"
 )
 _MEASURE = re.compile(
-    rf"(?<![\w./-]){_NUMBER}(?: ?(?:x|×|by|X|\*) ?{_NUMBER}(?: ?(?:mm|cm))?){{0,3}}(?: ?(?:-|to) ?{_NUMBER})?[ -]?(?:{_UNITS})(?:/(?:s|sec|min|h|kg|ml|mL|dl|dL|m2))?(?![\w-])"
+    rf"(?<![\w./-]){_NUMBER}(?: ?(?:x|×|by|X|\*) ?{_NUMBER}(?: ?(?:mm|cm))?){{0,3}}(?: ?(?:-|"
+    rf"to) ?{_NUMBER})?[ -]?(?:{_UNITS})(?:/(?:s|sec|min|h|kg|ml|mL|dl|dL|m2))?(?![\w-])"
 )
 _GRID = re.compile(rf"(?<![\w.]){_NUMBER} ?[x×X] ?{_NUMBER}(?: ?[x×X] ?{_NUMBER})?(?!\w)")
 _PLACE = re.compile(
-    r"\b(?:series|image|images|img|im|se|slice|slices|sequence|frame|station|page|phase|axial|coronal|sagittal)s?\.?,? ?(?:number|no\.?|nos\.?|#|:)? ?\d{1,5}(?:(?:[/:,&-]| and | to | through | of |, ?(?:image|im|slice|series) ?#?)? ?\d{1,5}){0,4}(?![\w/])",
+    r"\b(?:series|image|images|img|im|se|slice|slices|sequence|frame|station|page|phase|axial|"
+    r"coronal|sagittal)s?\.?,? ?(?:number|no\.?|nos\.?|#|:)? ?\d{1,5}(?:(?:[/:,&-]| and | to |"
+    r" through | of |, ?(?:image|im|slice|series) ?#?)? ?\d{1,5}){0,4}(?![\w/])",
     re.IGNORECASE,
 )
 _LEVEL = re.compile(
-    r"(?<![\w-])[CTLSctls](?:1[0-2]|[1-9])(?:(?: ?[-/–] ?| through | to | and )[CTLSctls]?(?:1[0-2]|[1-9]))?(?!\w)(?! ?(?:cm|mm))"
+    r"(?<![\w-])[CTLSctls](?:1[0-2]|[1-9])(?:(?: ?[-/–] ?| through | to |"
+    r" and )[CTLSctls]?(?:1[0-2]|[1-9]))?(?!\w)(?! ?(?:cm|mm))"
 )
 _RADS = re.compile(
-    r"\b[A-Za-z]{1,5}[- ]?RADS(?:[ :]{0,2}(?:category|score|assessment|v\.?\d{4}|version)? ?\d{1,4}[A-Za-z]?(?:\.\d)?)?",
+    r"\b[A-Za-z]{1,5}[- ]?RADS(?:[ :]{0,2}(?:category|score|assessment|v\.?\d{4}|"
+    r"version)? ?\d{1,4}[A-Za-z]?(?:\.\d)?)?",
     re.IGNORECASE,
 )
 _STAGE = re.compile(
-    r"\b(?:[cpy]{0,2}T[0-4][a-d]?N[0-3][a-c]?M[01X][a-c]?|(?:stage|grade|type|segment|level|zone|station|category|class|Bosniak|Fazekas|Modic|ASPECTS|Gleason|Agatston|score of|phase) (?:[IVX]{1,5}[A-C]?|\d{1,2}[A-Ra-r]?)(?:[-/] ?(?:[IVX]{1,5}|\d{1,2}))?)(?!\w)"
+    r"\b(?:[cpy]{0,2}T[0-4][a-d]?N[0-3][a-c]?M[01X][a-c]?|(?:stage|grade|type|segment|level|zone|"
+    r"station|category|class|Bosniak|Fazekas|Modic|ASPECTS|Gleason|Agatston|score of|"
+    r"phase) (?:[IVX]{1,5}[A-C]?|\d{1,2}[A-Ra-r]?)(?:[-/] ?(?:[IVX]{1,5}|\d{1,2}))?)(?!\w)"
 )
 
 

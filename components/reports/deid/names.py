@@ -7,37 +7,77 @@ list of given names is used only for `Given Family` without any cue, with a low 
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import NamedTuple
 
 from components.reports.deid.known import in_capitals, is_person_here
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
-from components.reports.lexicon import words
+from components.reports.lexicon import mapping, words
 
-_TITLES = {
-    "dr": "STAFF",
-    "drs": "STAFF",
-    "doctor": "STAFF",
-    "prof": "STAFF",
-    "professor": "STAFF",
-    "dra": "STAFF",
-    "nurse": "STAFF",
-    "uzm": "STAFF",
-}
-_TITLES |= {
-    "mr": "PATIENT",
-    "mrs": "PATIENT",
-    "ms": "PATIENT",
-    "miss": "PATIENT",
-    "mx": "PATIENT",
-    "sra": "PATIENT",
-    "herr": "PATIENT",
-    "frau": "PATIENT",
-}
+
+def _by_kind(prefix: str) -> dict[str, str]:
+    """word -> the second word of the key of each line `PREFIX KIND: ...` of cues.txt."""
+    keys = [key for key in mapping("cues") if key.startswith(f"{prefix} ")]
+    return {word: key.split()[1] for key in keys for word in mapping("cues")[key]}
+
+
+@cache
+def _cues() -> Cues:
+    told: dict[str, set[str]] = {}
+    for key, verbs in mapping("cues").items():
+        if key.startswith("told "):
+            for verb in verbs:
+                told.setdefault(verb, set()).add(key.removeprefix("told ").replace("directly", ""))
+    weak, by = (frozenset(mapping("cues")[key]) for key in ("weak_label", "by"))
+    return Cues(_by_kind("title"), _by_kind("label"), weak, by, told)
+
+
+class Cues(NamedTuple):
+    """What `cues.txt` holds: titles and labels by kind, weak labels, verbs before `by`, verbs of telling."""
+
+    titles: dict[str, str]
+    labels: dict[str, str]
+    weak: frozenset[str]
+    by: frozenset[str]
+    told: dict[str, set[str]]
+
+
 _PARTICLES = frozenset(
-    "van von der den de del della di da dos das du la le al el bin ibn ben ter ten st san mc mac o d abu".split()
+    [
+        "van",
+        "von",
+        "der",
+        "den",
+        "de",
+        "del",
+        "della",
+        "di",
+        "da",
+        "dos",
+        "das",
+        "du",
+        "la",
+        "le",
+        "al",
+        "el",
+        "bin",
+        "ibn",
+        "ben",
+        "ter",
+        "ten",
+        "st",
+        "san",
+        "mc",
+        "mac",
+        "o",
+        "d",
+        "abu",
+    ]
 )
 _DEGREE = re.compile(
-    r"[ ,]{0,3}(?:M\.? ?D\.?|D\.? ?O\.?|Ph\.? ?D\.?|MBBS|MBChB|FRCR|FRCPC|FACR|FACS|R\.? ?N\.?|N\.? ?P\.?|DNP|CRNP|APRN|ARNP|PA-?C|R\.?T\.?(?: ?\(R\))?|RDMS|DDS|DPM)(?![A-Za-z])",
+    r"[ ,]{0,3}(?:M\.? ?D\.?|D\.? ?O\.?|Ph\.? ?D\.?|MBBS|MBChB|FRCR|FRCPC|FACR|FACS|R\.? ?N\.?|"
+    r"N\.? ?P\.?|DNP|CRNP|APRN|ARNP|PA-?C|R\.?T\.?(?: ?\(R\))?|RDMS|DDS|DPM)(?![A-Za-z])",
 )
 _DEGREE_WORDS = frozenset(
     {
@@ -61,41 +101,6 @@ _DEGREE_WORDS = frozenset(
         "dds",
         "dpm",
         "d",
-    }
-)
-_BY = frozenset({
-    "dictated", "signed", "interpreted", "read", "transcribed", "approved", "verified", "authenticated", "reported", "prepared", "finalized", "finalised", "attested", "performed",
-    "referred", "ordered", "requested", "reviewed", "typed", "edited", "validated", "released", "supervised", "electronically", "released", "written", "entered", "scanned", "seen",
-    "confirmed", "injected", "created", "generated", "authored", "completed", "report", "study", "exam", "co-signed", "cosigned", "protocolled", "monitored", "consented",
-})  # fmt: skip
-_TOLD = {
-    "discussed": {"with"}, "communicated": {"to", "with"}, "conveyed": {"to"}, "relayed": {"to"}, "reported": {"to"}, "called": {"to", ""}, "telephoned": {"to", ""},
-    "notified": {""}, "informed": {""}, "paged": {""}, "spoke": {"with", "to"}, "spoken": {"with", "to"}, "faxed": {"to"}, "mailed": {"to"}, "given": {"to"}, "sent": {"to"},
-    "contacted": {""}, "reached": {""}, "texted": {""}, "phoned": {"to", ""}, "consulted": {"with", ""}, "attn": {""}, "dear": {""},
-}  # fmt: skip
-_LABELS = {
-    "patient": "PATIENT", "pt": "PATIENT", "name": "PATIENT", "hasta": "PATIENT", "paciente": "PATIENT", "re": "PATIENT", "soyadi": "PATIENT", "nom": "PATIENT", "nombre": "PATIENT",
-    "physician": "STAFF", "provider": "STAFF", "attending": "STAFF", "radiologist": "STAFF", "resident": "STAFF", "technologist": "STAFF", "tech": "STAFF", "fellow": "STAFF",
-    "surgeon": "STAFF", "consultant": "STAFF", "clinician": "STAFF", "doctor": "STAFF", "referrer": "STAFF", "referring": "STAFF", "cc": "STAFF", "attn": "STAFF", "doktor": "STAFF",
-    "dictator": "STAFF", "transcriptionist": "STAFF", "author": "STAFF", "pcp": "STAFF", "operator": "STAFF", "reader": "STAFF", "signer": "STAFF", "by": "STAFF", "md": "STAFF",
-    "requestor": "STAFF", "requester": "STAFF", "sonographer": "STAFF", "nurse": "STAFF", "guardian": "PERSON", "spouse": "PERSON", "contact": "PERSON", "kin": "PERSON", "to": "STAFF",
-}  # fmt: skip
-_WEAK_LABELS = frozenset(
-    {
-        "cc",
-        "patient",
-        "re",
-        "to",
-        "pt",
-        "contact",
-        "attending",
-        "resident",
-        "fellow",
-        "tech",
-        "nurse",
-        "reader",
-        "consultant",
-        "operator",
     }
 )
 _LABEL_END = re.compile(r"(?:'s)?(?:\(s\))?(?: name| id)?s? ?[:=] ?")
@@ -166,11 +171,12 @@ class Names:
     def _context(
         self, text: Note, number: int, word: str, stop: frozenset[str], given: frozenset[str]
     ) -> tuple[int, int, str, str, float] | None:
-        if word in _TITLES:
+        cues = _cues()
+        if word in cues.titles:
             if not _is_title(text, number, word):
                 return None
-            return self._take(text, number + 1, _TITLES[word], "name.title", 1.0, lower=True)
-        if word == "by" and number and (text.words[number - 1] in _BY or _colon_after(text, number)):
+            return self._take(text, number + 1, cues.titles[word], "name.title", 1.0, lower=True)
+        if word == "by" and number and (text.words[number - 1] in cues.by or _colon_after(text, number)):
             sure = _colon_after(text, number) or text.words[number - 1] in (
                 "dictated",
                 "signed",
@@ -183,21 +189,21 @@ class Names:
             )
             found = self._take(text, number + 1, "STAFF", "name.by", 0.95, lower=sure, comma=True)
             return found if sure or (found and " " in text.view[found[0] : found[1]]) else None
-        if word in _TOLD and number + 2 < len(text.words):
+        if word in cues.told and number + 2 < len(text.words):
             follow = text.words[number + 1]
-            steps = _TOLD[word]
+            steps = cues.told[word]
             at = number + 2 if follow in steps else number + 1 if "" in steps else 0
             return (
                 self._take(text, at, "STAFF", "name.told", 0.8)
                 if at and "\n\n" not in text.gap(at - 1)
                 else None
             )
-        if word in _LABELS and (label := _LABEL_END.match(text.view, text.ends[number])):
+        if word in cues.labels and (label := _LABEL_END.match(text.view, text.ends[number])):
             at = number + 1
             while at < len(text.words) and text.starts[at] < label.end():
                 at += 1
-            weak = word in _WEAK_LABELS
-            found = self._take(text, at, _LABELS[word], "name.label", 0.9, lower=True, comma=True)
+            weak = word in cues.weak
+            found = self._take(text, at, cues.labels[word], "name.label", 0.9, lower=True, comma=True)
             if word == "cc" and found and not _DEGREE.match(text.view, found[1]):
                 weak = True
                 if words("first_names").isdisjoint(
