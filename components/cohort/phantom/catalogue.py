@@ -66,7 +66,7 @@ CATALOGUE: dict[str, Entry] = {
         severities=_GRADED,
     ),
     spec.CARDIOMEGALY: Entry(
-        0.24, chronic=True, size_mm=(128, 164), grades=((138, "mild"), (150, "moderate"), (999, "severe"))
+        0.30, chronic=True, size_mm=(128, 164), grades=((138, "mild"), (150, "moderate"), (999, "severe"))
     ),
     spec.PERICARDIAL_EFFUSION: Entry(
         0.20, size_mm=(8, 20), grades=((11, "small"), (16, "moderate"), (999, "large"))
@@ -78,10 +78,10 @@ CATALOGUE: dict[str, Entry] = {
         severities=_GRADED,
     ),
     spec.HIATAL_HERNIA: Entry(
-        0.20, chronic=True, size_mm=(36, 72), grades=((46, "small"), (60, "moderate"), (999, "large"))
+        0.24, chronic=True, size_mm=(36, 72), grades=((46, "small"), (60, "moderate"), (999, "large"))
     ),
     spec.LYMPHADENOPATHY: Entry(
-        0.22,
+        0.25,
         places=(
             *("right paratracheal", "prevascular", "subcarinal"),
             *("right hilar", "left hilar", "right axillary", "left axillary"),
@@ -111,7 +111,7 @@ CATALOGUE: dict[str, Entry] = {
         0.24, chronic=True, lobes=(*_UPPER, *_UPPER, *LOBES), size_mm=(30, 56), severities=_GRADED[:2]
     ),
     spec.PLEURAL_EFFUSION: Entry(
-        0.28,
+        0.32,
         sides=("left", "right", "bilateral"),
         size_mm=(14, 48),
         grades=((23, "small"), (35, "moderate"), (999, "large")),
@@ -127,7 +127,7 @@ CATALOGUE: dict[str, Entry] = {
         severities=_GRADED,
     ),
     spec.SEPTAL: Entry(
-        0.20, sides=("left", "right", "bilateral"), places=("upper", "lower"), severities=_GRADED
+        0.24, sides=("left", "right", "bilateral"), places=("upper", "lower"), severities=_GRADED
     ),
 }
 # Progress between studies: how a size may change, as a factor.

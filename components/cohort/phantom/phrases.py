@@ -191,7 +191,7 @@ PHRASES: dict[str, Phrases] = {
     spec.MOSAIC: Phrases(
         present=(
             "{Severity} mosaic attenuation {zone_in}",
-            "There is a {zone} mosaic attenuation pattern, {severity} in degree",
+            "A mosaic attenuation pattern is present, {zone} and {severity} in degree",
             "Heterogeneous mosaic attenuation of the parenchyma, {severity} and {zone}",
         ),
         short=("{Severity} mosaic attenuation, {zone}", "Mosaic attenuation pattern, {zone}"),

@@ -47,9 +47,9 @@ class PhantomParams(Config):
     prevalence: dict[str, float] = Field(default_factory=dict)  # by label, in place of the default
     field_of_view_mm: tuple[float, float] = (330.0, 350.0)
     length_mm: tuple[float, float] = (290.0, 310.0)
-    in_plane_mm: tuple[float, float] = (2.0, 2.5)
+    in_plane_mm: tuple[float, float] = (2.1, 2.5)
     slice_mm: tuple[float, float] = (3.6, 5.0)
-    noise_hu: tuple[float, float] = (5.0, 11.0)
+    noise_hu: tuple[float, float] = (5.0, 10.0)
     sharp_fraction: float = Field(0.4, ge=0, le=1)  # of studies with a sharp kernel
     contrast_fraction: float = Field(0.5, ge=0, le=1)  # of studies with intravenous contrast
 
