@@ -110,12 +110,12 @@ def context_at(root: Path, stage: str, item: str | None = None) -> StepContext:
 
 
 def volume_of(seed: int, nodule: bool, region: str) -> tuple[np.ndarray, np.ndarray]:
-    """int16 HU and uint8 labels [36, 34, 33]: a body with three organs, perhaps a bright nodule."""
+    """int16 HU and uint8 labels [32, 32, 32] (one window): a body with three organs, perhaps a bright nodule."""
     rng = np.random.default_rng(seed)
-    shape = (36, 34, 33)
+    shape = (32, 32, 32)
     hu, mask = np.full(shape, -1000.0), np.zeros(shape, np.uint8)
-    hu[4:32, 4:30, 1:32] = -700 if region == "chest" else 30
-    mask[20:30, 10:24, 4:14], mask[6:12, 8:16, 6:13], mask[16:20, 5:9, 1:32] = 1, 2, 3
+    hu[3:30, 4:30, 1:31] = -700 if region == "chest" else 30
+    mask[20:30, 10:24, 4:14], mask[6:12, 8:16, 6:13], mask[16:20, 5:9, 1:31] = 1, 2, 3
     for value, level in ((1, 60), (2, 90), (3, 400)):
         hu[mask == value] = level
     if nodule:
