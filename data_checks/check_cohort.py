@@ -120,27 +120,26 @@ def _derived(
 
 def checks(params: Params, context: StepContext) -> list[Check]:
     """The suite, in the order of the page."""
+    return [*_fields(), *_contents(params, str(context.root)), *_duplicates(), *_whole_cohort(params)]
+
+
+def _fields() -> list[Check]:
+    """What a value must look like."""
     import great_expectations.expectations as gxe
 
     from components.cohort.sources import SOURCES
-    from data_checks.expectations import ExpectFilesBelowRoot, ExpectOneValueForEach
     from data_checks.suite import Check
 
     regex, one_of = gxe.ExpectColumnValuesToMatchRegex, gxe.ExpectColumnValuesToBeInSet
-    between, present = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull
+    present = gxe.ExpectColumnValuesToNotBeNull
     found = [Check(f"manifest.{name}_missing", f"{name} is given", present(column=name)) for name in REQUIRED]
     found += [
         Check(f"manifest.{name}", f"{name} is a keyed id", regex(column=name, regex=f"^{name[:3]}{KEY}"))
         for name in ("study_key", "patient_key", "series_key")
     ]
     volume = r"^restricted/ingest/volumes/ser_[0-9a-f]{16}\.nii(\.gz)?$"
-    root = str(context.root)
-
-    def functional(rule: str, title: str, first: str, second: str) -> Check:
-        pair = ExpectOneValueForEach(column_A=first, column_B=second)
-        return Check(rule, title, pair)
-
-    found += [
+    return [
+        *found,
         Check("manifest.modality", "The modality is CT", one_of(column="modality", value_set=["CT"])),
         Check(
             "manifest.source",
@@ -168,6 +167,18 @@ def checks(params: Params, context: StepContext) -> list[Check]:
         Check(
             "manifest.sha256", "The hash is a SHA-256", regex(column="volume_sha256", regex="^[0-9a-f]{64}$")
         ),
+    ]
+
+
+def _contents(params: Params, root: str) -> list[Check]:
+    """Files that must be there, reports that must have text."""
+    import great_expectations.expectations as gxe
+
+    from data_checks.expectations import ExpectFilesBelowRoot
+    from data_checks.suite import Check
+
+    between, regex = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToMatchRegex
+    return [
         Check(
             "manifest.volume_file",
             "The volume's file is there",
@@ -195,6 +206,20 @@ def checks(params: Params, context: StepContext) -> list[Check]:
             "A report has a plausible length",
             gxe.ExpectColumnValueLengthsToBeBetween(column="report", max_value=params.max_report_chars),
         ),
+    ]
+
+
+def _duplicates() -> list[Check]:
+    """What may be listed once, and what belongs to one."""
+    import great_expectations.expectations as gxe
+
+    from data_checks.expectations import ExpectOneValueForEach
+    from data_checks.suite import Check
+
+    def functional(rule: str, title: str, first: str, second: str) -> Check:
+        return Check(rule, title, ExpectOneValueForEach(column_A=first, column_B=second))
+
+    return [
         Check(
             "manifest.series_unique",
             "A series is listed once",
@@ -217,8 +242,18 @@ def checks(params: Params, context: StepContext) -> list[Check]:
         Check(
             "manifest.identifier_two_patients",
             "A record or accession number has one patient",
-            one_of(column="identifiers_shared", value_set=[False]),
+            gxe.ExpectColumnValuesToBeInSet(column="identifiers_shared", value_set=[False]),
         ),
+    ]
+
+
+def _whole_cohort(params: Params) -> list[Check]:
+    """What must hold of the table as a whole."""
+    import great_expectations.expectations as gxe
+
+    from data_checks.suite import Check
+
+    return [
         Check(
             "cohort.patients",
             f"There are at least {params.min_patients} patients",
@@ -232,7 +267,6 @@ def checks(params: Params, context: StepContext) -> list[Check]:
             cohort=True,
         ),
     ]
-    return found
 
 
 def _metrics(kept: Sequence[Mapping[str, Any]], refused: int, verdicts: Sequence[Any]) -> dict[str, Any]:

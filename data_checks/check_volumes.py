@@ -208,6 +208,17 @@ def checks(params: Params, context: StepContext) -> list[Check]:
             "A volume's content has one patient",
             ExpectOneValueForEach(column_A="content_sha256", column_B="patient_key"),
         ),
+        *_whole_store(params),
+    ]
+
+
+def _whole_store(params: Params) -> list[Check]:
+    """What must hold of the store as a whole."""
+    import great_expectations.expectations as gxe
+
+    from data_checks.suite import Check
+
+    return [
         Check(
             "volumes.count",
             f"There are at least {params.min_volumes} volumes",

@@ -66,7 +66,7 @@ def refused(root: Path) -> set[tuple[str, str]]:
 def test_a_sound_cohort_passes_with_equal_bytes(tmp_path: Path) -> None:
     rows, identities = make(tmp_path)
     rows[3] |= {"report": None, "sex": None, "age_band": None}
-    rows[4] |= {"age_band": "90+"}
+    rows[4] |= {"age_band": "90+", "report": "\n\n  ** FINDINGS: none"}
     metrics = run(tmp_path, rows, identities)
     assert metrics["refused"] == 0
     assert metrics["checks"] == metrics["checks_passed"]
