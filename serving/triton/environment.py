@@ -21,6 +21,7 @@ from components.base.errors import ServiceError
 from components.base.files import sha256_file, write_bytes
 
 FOLDER = ".venv-triton"
+LOCK = ".velvet/triton.lock"
 STAMP = ".velvet-stamp"
 PROJECT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = PROJECT / "infra" / "triton" / "requirements.txt"
@@ -62,7 +63,7 @@ def ensure_environment(root: Path = PROJECT) -> TritonEnvironment:
     """The environment below `root`, built if it is absent or its pins have changed; `ServiceError` if it cannot."""
     environment = TritonEnvironment(root / FOLDER)
     stamp = environment.venv / STAMP
-    with _locked(root / f"{FOLDER}.lock"):
+    with _locked(root / LOCK):
         if not stamp.is_file() or stamp.read_text() != _pins():
             shutil.rmtree(environment.venv, ignore_errors=True)
             _install(environment.venv)
@@ -82,6 +83,7 @@ def _pins() -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Only one process builds; the others wait for it."""
+    path.parent.mkdir(exist_ok=True)
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
