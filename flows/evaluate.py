@@ -15,6 +15,6 @@ def evaluate(preset: str | None = None, overrides: dict[str, Any] | None = None)
 
     Args:
         preset: a named set of overrides from params.yaml, or none for the values in force.
-        overrides: dotted parameters for this run only, for instance `{"pretrain.max_steps": 100}`.
+        overrides: dotted parameters for this run only, for instance `{"pretrain.num_steps": 100}`.
     """
     return run("evaluate", "gate", preset=preset, overrides=overrides)

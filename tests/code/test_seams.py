@@ -31,6 +31,9 @@ PARTS = {
                 generator = np.random.default_rng(number)
                 hu = np.full((40, 40, 40), -1000, np.int16)
                 hu[6:34, 6:34, 4:36] = generator.integers(20, 60, (28, 28, 32))
+                for low in generator.integers(4, 30, (12, 3)):
+                    x, y, z = low
+                    hu[x:x + 9, y:y + 9, z:z + 9] = generator.choice([-900, 60, 300])
                 label = np.zeros(hu.shape, np.uint8)
                 at = 8 + number % 12
                 hu[at:at + 8, 10:18, 12:26] = -700 if self.labels["Emphysema"] else 400
