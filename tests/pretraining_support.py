@@ -96,6 +96,17 @@ PARAMS: dict[str, Any] = {
 }
 
 
+SECTIONS = ("study_key", "order", "name", "text")
+SENTENCES = ("study_key", "section", "order", "start", "end", "text")
+NUMBERS = {"order", "start", "end"}
+
+
+def _schema(names: tuple[str, ...]) -> Any:
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.int64() if name in NUMBERS else pa.string()) for name in names])
+
+
 def context_at(root: Path) -> StepContext:
     """A context for the stage below `root` with a quiet log."""
     log = logging.getLogger("velvet.test-pretrain")
@@ -120,12 +131,13 @@ def write_cohort(root: Path, num_paired: int = 18, num_image_only: int = 4) -> N
     import pyarrow as pa
 
     from components.base.files import write_text
+    from components.cohort.manifest import write_rows
     from components.volumes.contract import Contract
     from components.volumes.store import array_sha256, write_array
 
     contract = Contract.model_validate(CONTRACT)
     preprocess = root / "artifacts" / "preprocess"
-    index, split, sentences = [], [], []
+    index, split, sentences, sections, reports = [], [], [], [], []
     for number in range(num_paired + num_image_only):
         study, patient, series = (f"{kind}_{number:016x}" for kind in ("stu", "pat", "ser"))
         side, level = number % 2, number % 3
@@ -140,6 +152,7 @@ def write_cohort(root: Path, num_paired: int = 18, num_image_only: int = 4) -> N
                 "file_sha256": digest,
                 "spacing_mm": CONTRACT["spacing_mm"],
                 "masks_json": "{}",
+                "average_hash": np.random.default_rng(number).bytes(256).hex(),
             }
         )
         paired = number < num_paired
@@ -148,7 +161,7 @@ def write_cohort(root: Path, num_paired: int = 18, num_image_only: int = 4) -> N
         told = [
             f"There is a dense nodule on the {SIDES[side]}.",
             f"It lies at the {LEVELS[level]} level.",
-            "No effusion is seen.",
+            f"Table position {number}.",
         ]
         for order, text in enumerate(told if paired else []):
             sentences.append(
@@ -161,10 +174,21 @@ def write_cohort(root: Path, num_paired: int = 18, num_image_only: int = 4) -> N
                     "text": text,
                 }
             )
+        if paired:
+            text = " ".join(told)
+            reports.append({"study_key": study, "text": text})
+            sections.append({"study_key": study, "order": 0, "name": "findings", "text": text})
     write_table(preprocess / "index.parquet", pa.Table.from_pylist(index))
     write_json(preprocess / "contract.json", contract.model_dump(mode="json"))
-    write_table(root / "artifacts" / "split" / "split.parquet", pa.Table.from_pylist(split))
-    write_table(root / "artifacts" / "section" / "sentences.parquet", pa.Table.from_pylist(sentences))
+    write_rows(root / "artifacts" / "split" / "split.parquet", "split", split)
+    write_rows(root / "artifacts" / "deidentify" / "reports.parquet", "reports", reports)
+    write_table(
+        root / "artifacts" / "section" / "sections.parquet", pa.Table.from_pylist(sections, _schema(SECTIONS))
+    )
+    write_table(
+        root / "artifacts" / "section" / "sentences.parquet",
+        pa.Table.from_pylist(sentences, _schema(SENTENCES)),
+    )
     import yaml
 
     write_text(root / "params.yaml", yaml.safe_dump({"pretrain": PARAMS}))

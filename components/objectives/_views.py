@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -81,48 +82,56 @@ def _one_view(
     streams = [stream(batch, f"views.{view}", key) for key in keys]
     turns = [int(torch.randint(4, (1,), generator=source)) for source in streams]
     targets = torch.stack([torch.rot90(row, k, plane) for row, k in zip(crop, turns, strict=True)])
-    inputs = targets.clone()
     by_key = sorted(range(len(keys)), key=keys.__getitem__)
+    size = tuple(crop.shape[2:])
+    rows = []
     for row, source in enumerate(streams):
-        _fill_noise(inputs[row], source, params, crop[row])
+        cut = covered(size, source, params).to(crop.device)
+        changed = torch.where(cut, _noise(crop[row], source), targets[row])
         partner = by_key[int(torch.randint(len(keys), (1,), generator=source))]
         if partner != row:
-            for box in cuboids(tuple(crop.shape[2:]), source, params):
-                inputs[row][box] = targets[partner][box]
-    return inputs, targets, torch.tensor(turns, device=crop.device)
+            mixed = covered(size, source, params).to(crop.device)
+            changed = torch.where(mixed, targets[partner], changed)
+        rows.append(changed)
+    return torch.stack(rows), targets, torch.tensor(turns, device=crop.device)
 
 
-def _fill_noise(row: Tensor, source: torch.Generator, params: ViewParams, original: Tensor) -> None:
-    """Overwrite cuboids of `row` `[1, X, Y, Z]` with Gaussian noise scaled to the crop's own range."""
-    low, high = original.amin(), original.amax()
-    for box in cuboids(tuple(row.shape[1:]), source, params):
-        noise = torch.randn(row[box].shape, generator=source)
-        span = (noise.amax() - noise.amin()).clamp(min=1e-6)
-        unit = ((noise - noise.amin()) / span).to(row)
-        row[box] = low + unit * (high - low)
+def _noise(row: Tensor, source: torch.Generator) -> Tensor:
+    """Gaussian noise of the shape of `row`, scaled to the row's own range."""
+    noise = torch.randn(row.shape, generator=source).to(row)
+    low, high = torch.aminmax(row)
+    least, most = torch.aminmax(noise)
+    return low + (noise - least) / (most - least).clamp(min=1e-6) * (high - low)
+
+
+def covered(size: tuple[int, ...], source: torch.Generator, params: ViewParams) -> Tensor:
+    """bool `[X, Y, Z]`: the union of `cuboids`."""
+    mask = np.zeros(size, dtype=bool)
+    for box in cuboids(size, source, params):
+        mask[box] = True
+    return torch.from_numpy(mask)
 
 
 def cuboids(
     size: tuple[int, ...], source: torch.Generator, params: ViewParams
-) -> list[tuple[slice, slice, slice, slice]]:
-    """Random boxes (with a leading channel slice) until U(0, max_covered) of the voxels is covered.
+) -> list[tuple[slice, slice, slice]]:
+    """Random boxes until U(0, max_covered) of the voxels is covered.
 
     Overlaps count twice, as in the recipe; a side is `min_side` to `max_side` of the axis, at least 1 voxel.
     """
-    extent = torch.tensor(size, dtype=torch.float64)
-    voxels = float(extent.prod())
-    budget = float(torch.rand(1, generator=source, dtype=torch.float64)) * params.max_covered * voxels
-    boxes: list[tuple[slice, slice, slice, slice]] = []
-    covered = 0.0
-    while covered < budget:
-        draw = torch.rand((CUBOIDS_DRAWN, 2, 3), generator=source, dtype=torch.float64)
+    extent = np.array(size, dtype=np.float64)
+    budget = float(torch.rand(1, generator=source, dtype=torch.float64)) * params.max_covered * extent.prod()
+    boxes: list[tuple[slice, slice, slice]] = []
+    filled = 0
+    while filled < budget:
+        draw = torch.rand((CUBOIDS_DRAWN, 2, 3), generator=source, dtype=torch.float64).numpy()
         share = params.min_side + draw[:, 0] * (params.max_side - params.min_side)
-        sides = (share * extent).long().clamp(min=1)
-        starts = (draw[:, 1] * (extent - sides + 1)).long()
+        sides = np.maximum(1, (share * extent).astype(np.int64))
+        starts = (draw[:, 1] * (extent - sides + 1)).astype(np.int64)
         for start, side in zip(starts.tolist(), sides.tolist(), strict=True):
-            if covered >= budget:
+            if filled >= budget:
                 break
             x, y, z = (slice(first, first + length) for first, length in zip(start, side, strict=True))
-            boxes.append((slice(None), x, y, z))
-            covered += float(side[0] * side[1] * side[2])
+            boxes.append((x, y, z))
+            filled += side[0] * side[1] * side[2]
     return boxes

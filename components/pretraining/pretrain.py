@@ -143,21 +143,9 @@ class Data:
 
 def refuse_leaks(context: StepContext) -> None:
     """Stop before training if a patient, a study or a near-duplicate lies on both sides of the split."""
-    import importlib.util
+    from components.cohort.leaks import find_leaks, require_no_leaks
 
-    from components.base.errors import CheckError
-
-    if importlib.util.find_spec("components.cohort.leaks") is None:
-        return
-    from components.cohort.leaks import find_leaks
-
-    leaks = find_leaks(context)
-    if leaks:
-        raise CheckError(
-            f"{len(leaks)} leaks between the splits, the first: {leaks[0]}",
-            rule="split.leak",
-            fix="run the stage split again; if it stays, look at artifacts/split",
-        )
+    require_no_leaks(find_leaks(context))
 
 
 def train_tokenizer(params: Params, cohort: Cohort) -> ReportTokenizer:

@@ -47,7 +47,7 @@ def test_cuboids_respect_sides_and_budget() -> None:
     for seed in range(30):
         boxes = cuboids((40, 20, 40), torch.Generator().manual_seed(seed), params)
         volume = 0
-        for _, x, y, z in boxes:
+        for x, y, z in boxes:
             sides = (x.stop - x.start, y.stop - y.start, z.stop - z.start)
             assert all(part.start >= 0 and part.stop <= most for part, most in zip((x, y, z), (40, 20, 40)))
             assert all(1 <= side <= 0.25 * most for side, most in zip(sides, (40, 20, 40)))
