@@ -20,10 +20,10 @@ SETTINGS = "probe.json"
 
 @dataclass(frozen=True)
 class Probe:
-    """`mean`, `scale` [E]; `weight` [L, E]; `bias` [L]; the labels and thresholds [L] in the same order."""
+    """`mean`, `scale` [E]; `weight` [L, E]; `bias` [L]; labels and thresholds [L] (None: validation gave none)."""
 
     labels: tuple[str, ...]
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
     features: str
     label_source: str
     strength: float

@@ -13,13 +13,7 @@ SPLITS = ("train", "validation", "test")
 FLOW: tuple[tuple[str, str, tuple[str, ...], str, tuple[str, ...]], ...] = (
     ("ingest", "Read from the archive", ("num_series",), "series", ("num_quarantined",)),
     ("check_cohort", "Cohort checks passed", ("series",), "series", ("refused",)),
-    (
-        "deidentify",
-        "Reports de-identified",
-        ("reports", "num_reports"),
-        "reports",
-        ("quarantined", "num_quarantined"),
-    ),
+    ("deidentify", "Reports de-identified", ("num_reports",), "reports", ("num_quarantined_studies",)),
     ("check_reports", "Report checks passed", ("accepted",), "reports", ("refused",)),
     ("preprocess", "Volumes prepared", ("volumes",), "volumes", ("quarantined",)),
     ("check_volumes", "Volume checks passed", ("accepted",), "volumes", ("refused",)),

@@ -69,20 +69,22 @@ class _Data:
 
 
 def usable_labels(params: ClassificationParams, data: _Data) -> tuple[list[str], dict[str, str]]:
-    """The labels that can be learnt and chosen on, and why the others cannot."""
+    """The labels that can be learnt from the training split, and why the others cannot."""
     kept, left_out = [], {}
     for label in data.labels:
-        for part, least in (("train", params.min_train), ("validation", params.min_validation)):
-            target = data.of(label, part)[1]
-            positive, negative = int(target.sum()), int((1 - target).sum())
-            if min(positive, negative) < least:
-                left_out[label] = (
-                    f"{positive} positive and {negative} negative in {part}, {least} of each needed"
-                )
-                break
-        else:
+        positive, negative = _counts(data, label, "train")
+        if min(positive, negative) >= params.min_train:
             kept.append(label)
+        else:
+            left_out[label] = (
+                f"{positive} positive and {negative} negative in train, {params.min_train} of each needed"
+            )
     return kept, left_out
+
+
+def _counts(data: _Data, label: str, part: str) -> tuple[int, int]:
+    target = data.of(label, part)[1]
+    return int(target.sum()), int((1 - target).sum())
 
 
 def _fit(
@@ -105,13 +107,14 @@ def _fit(
 
 
 def _validation_score(
-    params: ClassificationParams, data: _Data, labels: list[str], weight: np.ndarray, bias: np.ndarray
+    params: ClassificationParams, data: _Data, labels: Mapping[str, int], weight: np.ndarray, bias: np.ndarray
 ) -> float:
+    """The macro score on validation of the labels (name -> row) that have both kinds there."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     measure = roc_auc_score if params.selection == "auroc" else average_precision_score
     values = []
-    for row, label in enumerate(labels):
+    for label, row in labels.items():
         features, target = data.of(label, "validation")
         values.append(float(measure(target, features @ weight[row] + bias[row])))
     return float(np.mean(values))
@@ -127,12 +130,20 @@ class Classification:
     def fit(
         params: ClassificationParams, inputs: DownstreamInputs, context: StepContext
     ) -> Mapping[str, Any]:
-        """Write `probe.safetensors` and `probe.json`; the metrics are the validation split's."""
+        """Write `probe.safetensors` and `probe.json`; the metrics are the validation split's.
+
+        A label that validation lacks positives or negatives of is learnt, but has no threshold.
+        """
         data = _Data(params, inputs)
         labels, left_out = usable_labels(params, data)
-        if not labels:
+        judged = {
+            label: row
+            for row, label in enumerate(labels)
+            if min(_counts(data, label, "validation")) >= params.min_validation
+        }
+        if not judged:
             raise InputError(
-                f"no label of {len(data.labels)} has enough positives and negatives",
+                f"no label of {len(data.labels)} has enough positives and negatives in train and validation",
                 rule="classification.labels",
                 fix="lower finetune.classification.min_train, or use more studies",
             )
@@ -140,13 +151,14 @@ class Classification:
         grid = sorted(set(params.inverse_regularisation))
         for done, strength in enumerate(grid, 1):
             weight, bias = _fit(params, data, labels, strength)
-            tried.append((strength, _validation_score(params, data, labels, weight, bias), weight, bias))
+            tried.append((strength, _validation_score(params, data, judged, weight, bias), weight, bias))
             context.progress(done, len(grid), "strengths")
         strength, score, weight, bias = max(tried, key=lambda entry: (entry[1], -entry[0]))
-        thresholds = []
+        thresholds: list[float | None] = []
         for row, label in enumerate(labels):
             features, target = data.of(label, "validation")
-            thresholds.append(best_threshold(target, features @ weight[row] + bias[row], params.threshold))
+            logit = features @ weight[row] + bias[row]
+            thresholds.append(best_threshold(target, logit, params.threshold) if label in judged else None)
         Probe(
             labels=tuple(labels),
             thresholds=tuple(thresholds),
@@ -160,6 +172,7 @@ class Classification:
         ).save(context.out)
         return {
             "labels": len(labels),
+            "labels_without_threshold": len(labels) - len(judged),
             "left_out": left_out,
             "inverse_regularisation": strength,
             f"validation_macro_{params.selection}": score,

@@ -179,7 +179,7 @@ def _train(params: SegmentationParams, model: Any, crops: Crops, context: StepCo
             loss.backward()
             optimizer.step()
             schedule.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             context.progress(step + 1, params.steps, "steps", loss=round(losses[-1], 4))
     model.eval()
     return losses

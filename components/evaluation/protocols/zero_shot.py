@@ -63,7 +63,7 @@ def prompt_logits(encoder: Any, volumes: Array, names: Sequence[str], prompts: P
     ends = np.cumsum([len(texts) for texts in wanted])
     means = np.stack([part.mean(0) for part in np.split(vectors, ends[:-1])])
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    similar = volumes @ means.T / float(encoder.tau)
+    similar = volumes @ means.T / float(encoder.tau.detach())
     logits: dict[str, Array] = {}
     raw: dict[str, Array] = {}
     column = 0
@@ -177,7 +177,7 @@ class ZeroShot:
             context.out / "thresholds.json",
             {
                 "prompt_set": prompts.name,
-                "temperature": float(encoder.tau),
+                "temperature": float(encoder.tau.detach()),
                 "rule": params.threshold,
                 "chosen_on": "validation",
                 "logit": thresholds,
