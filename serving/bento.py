@@ -73,7 +73,15 @@ def build(root: Path, package: Path, names: Iterable[str], model_hash: str) -> s
         built = home / "bentos" / NAME / version
         _normalise(built)
         shutil.copytree(built, package / "bento", copy_function=shutil.copyfile)
-        _join_store(built, root / STORE, version)
+    return register(root, package / "bento", version)
+
+
+def register(root: Path, bento: Path, version: str) -> str:
+    """Put a package's Bento into the store `root/.bentoml` and return its tag; `dvc checkout` alone does not."""
+    store = root / STORE / "bentos" / NAME
+    with atomic_folder(store / version) as target:
+        shutil.copytree(bento, target, dirs_exist_ok=True)
+    write_text(store / "latest", version)
     return f"{NAME}:{version}"
 
 
@@ -149,9 +157,3 @@ def _normalise(built: Path) -> None:
         r"^creation_time:.*$", f"creation_time: '{EPOCH}'", description.read_text(), flags=re.MULTILINE
     )
     description.write_text(text)
-
-
-def _join_store(built: Path, store: Path, version: str) -> None:
-    with atomic_folder(store / "bentos" / NAME / version) as target:
-        shutil.copytree(built, target, dirs_exist_ok=True)
-    write_text(store / "bentos" / NAME / "latest", version)
