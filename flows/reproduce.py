@@ -21,6 +21,13 @@ _DEBUG = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (DEBUG|TRACE): ")
 _CHANGED = re.compile(r"(?:[Dd]ependency|[Oo]utput|[Pp]arams?) .*changed because it is '(?P<why>[^']+)'")
 _SUBJECT = re.compile(r"(?P<kind>[Dd]ependency|[Oo]utput|[Pp]arams?) '(?P<name>[^']+)'")
 _EXIT = re.compile(r"exited with (-?\d+)")
+_HINTS = (
+    "Updating lock file",
+    "Generating lock file",
+    "To track the changes",
+    "To enable auto staging",
+    "Use `dvc push`",
+)
 _LOCKED = "Unable to acquire lock"
 
 
@@ -80,7 +87,8 @@ class _Reader:
             self.outcome.status = "restored"
         elif line.startswith("Running stage "):
             self.outcome.status = "ran"
-        return line if line.strip() else None
+        hint = line.startswith(_HINTS) or line.strip().startswith(("git add", "dvc config core.autostage"))
+        return line if line.strip() and not hint else None
 
     def failure(self) -> StageFailed:
         """The exception for a failed run."""

@@ -1,7 +1,7 @@
 """A stage of MONAI's Swin with the same weights, names and output, but a cheap mask for shifted windows.
 
-MONAI writes the mask with 27 slice assignments a stage and pass; a third of the exported graph and of the
-time to export it. Here it is a dozen operations, and none where no window is shifted.
+MONAI writes the mask with 27 slice assignments a stage and pass. Here it is a dozen operations, and none where no
+window is shifted.
 """
 
 from __future__ import annotations
