@@ -1,4 +1,4 @@
-"""One of each part, added in a package outside the tree, goes through the whole chain; no file of the tree is edited."""
+"""One of each part, added in a package outside the tree, goes through the whole chain; nothing is edited."""
 
 from __future__ import annotations
 
@@ -146,7 +146,8 @@ PARTS = {
             @staticmethod
             def fit(params, inputs, context):
                 store = inputs.store()
-                means = {row.study_key: float(store.read(row.series_key).mean()) for row in inputs.studies(params.split)}
+                rows = inputs.studies(params.split)
+                means = {row.study_key: float(store.read(row.series_key).mean()) for row in rows}
                 write_json(context.out / "means.json", means)
                 return {"num_studies": len(means)}
     """,
@@ -199,7 +200,13 @@ def parameters() -> dict[str, object]:
         "report_contrast": {"weight": 1.0, "label_smoothing": 0.1},
         "unit_norm": {"weight": 0.1},
     }
-    pretrain |= {"crop_size": [16, 16, 16], "batch_size": 4, "num_steps": 3, "warmup_steps": 0, "num_threads": 1}
+    pretrain |= {
+        "crop_size": [16, 16, 16],
+        "batch_size": 4,
+        "num_steps": 3,
+        "warmup_steps": 0,
+        "num_threads": 1,
+    }
     pretrain |= {"validate_every_steps": 3, "checkpoint_every_steps": 3}
     values["finetune"] = {"mean_volume": {"split": "test"}}
     values["evaluate"] = {"spread": {"unit": "1"}}
@@ -228,7 +235,9 @@ def test_one_of_each_part_without_an_edit(tmp_path: Path, monkeypatch: pytest.Mo
     (root / "params.yaml").write_text(yaml.safe_dump(parameters()))
     for stage in STAGES:
         step = importlib.import_module(stage.module).STEP
-        item = {"finetune": ["--task", "mean_volume"], "evaluate": ["--protocol", "spread"]}.get(stage.name, [])
+        item = {"finetune": ["--task", "mean_volume"], "evaluate": ["--protocol", "spread"]}.get(
+            stage.name, []
+        )
         assert step.main(["--root", str(root), "--debug", *item]) == 0, stage.name
     curves = (root / "artifacts/pretrain/curves.csv").read_text()
     assert "unit_norm" in curves
