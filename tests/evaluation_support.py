@@ -37,6 +37,7 @@ PARAMS: dict[str, Any] = {
             "init": "pretrained",
             "fraction": 0.5,
             "width": 4,
+            "full_resolution": True,
             "steps": 6,
             "batch_size": 1,
             "learning_rate": 0.005,

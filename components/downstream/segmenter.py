@@ -70,21 +70,28 @@ class Segmenter(nn.Module):
         vision: a vision encoder; a copy is taken.
         size: the input's spatial size, the contract's.
         classes: the names of the classes after background.
-        width: channels at full resolution.
+        width: channels at the finest level of the decoder.
+        full_resolution: True merges a block on the input itself, as Swin-UNETR; False stops at half the
+            resolution and interpolates the logits, for a small part of the time.
     """
 
     def __init__(
-        self, vision: nn.Module, size: tuple[int, ...], classes: tuple[str, ...], width: int
+        self,
+        vision: nn.Module,
+        size: tuple[int, ...],
+        classes: tuple[str, ...],
+        width: int,
+        full_resolution: bool,
     ) -> None:
         super().__init__()
         self.vision = copy.deepcopy(vision)
         self.size, self.classes, self.width = tuple(size), tuple(classes), width
+        self.full_resolution = full_resolution
         sizes = scale_sizes(vision, self.size)
         channels: tuple[int, ...] = vision.channels  # type: ignore[assignment]
         self.skips = nn.ModuleList(
             _block(count, count, shape) for count, shape in zip(channels, sizes, strict=True)
         )
-        self.stem = _block(1, width, self.size)
         self.ups = nn.ModuleList(
             _Up(channels[at + 1], channels[at], channels[at], sizes[at + 1], sizes[at])
             for at in reversed(range(len(channels) - 1))
@@ -96,8 +103,10 @@ class Segmenter(nn.Module):
             narrower = max(width, count // 2)
             self.steps.append(_Up(count, 0, narrower, current, larger))
             current, count = larger, narrower
-        self.last = _Up(count, width, width, current, self.size)
-        self.head = UnetOutBlock(3, width, len(self.classes) + 1)
+        if full_resolution:
+            self.stem = _block(1, width, self.size)
+            self.last = _Up(count, width, width, current, self.size)
+        self.head = UnetOutBlock(3, width if full_resolution else count, len(self.classes) + 1)
 
     def forward(self, volume: Tensor) -> Tensor:
         """The logits of a batch of volumes."""
@@ -108,7 +117,11 @@ class Segmenter(nn.Module):
             value = up(value, skip)
         for step in self.steps:
             value = step(value, None)
-        logits: Tensor = self.head(self.last(value, self.stem(volume)))
+        if self.full_resolution:
+            value = self.last(value, self.stem(volume))
+        logits: Tensor = self.head(value)
+        if tuple(logits.shape[2:]) != self.size:
+            logits = nn.functional.interpolate(logits, size=self.size, mode="trilinear", align_corners=False)
         return logits
 
     @torch.no_grad()
@@ -131,7 +144,13 @@ class Segmenter(nn.Module):
         write_bytes(folder / TENSORS, save(state))
         write_json(
             folder / SETTINGS,
-            {"classes": self.classes, "size": self.size, "width": self.width, **settings},
+            {
+                "classes": self.classes,
+                "size": self.size,
+                "width": self.width,
+                "full_resolution": self.full_resolution,
+                **settings,
+            },
         )
 
 
@@ -147,7 +166,13 @@ def load_segmenter(folder: Path, vision: nn.Module) -> tuple[Segmenter, dict[str
         raise missing_input(folder / TENSORS)
     try:
         with torch.random.fork_rng(devices=[]):
-            model = Segmenter(vision, tuple(settings["size"]), tuple(settings["classes"]), settings["width"])
+            model = Segmenter(
+                vision,
+                tuple(settings["size"]),
+                tuple(settings["classes"]),
+                settings["width"],
+                settings["full_resolution"],
+            )
         model.load_state_dict(load_file(folder / TENSORS), strict=True)
     except (SafetensorError, RuntimeError, KeyError, TypeError):
         raise IntegrityError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY, LIGHT = "#0b5fa5", "#b8480a", "#6b7280", "#e2e5e9"
 CLASS_COLOURS = (
     "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999933", "#882255", "#44aa99",
+    "#ddcc77", "#aa4499", "#88ccee", "#661100", "#117733", "#bbbbbb",
 )  # fmt: skip
 MIN_PIXELS = 160
+TITLE_CHARACTERS = 22
 
 
 def _svg(width: int, height: int, label: str, body: Sequence[str], kind: str) -> str:
@@ -99,11 +102,16 @@ def curve(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> st
 
 def roc(title: str, note: str, points: Sequence[tuple[float, float]]) -> str:
     """One label's ROC curve with the diagonal of chance."""
-    left, top, side = 30.0, 24.0, 150.0
+    left, top, side = 30.0, 38.0, 150.0
     path = " ".join(f"{_at(left + side * fpr)},{_at(top + side * (1 - tpr))}" for fpr, tpr in points)
+    frame = f'x="{_at(left)}" y="{_at(top)}" width="{_at(side)}" height="{_at(side)}"'
+    heading = textwrap.wrap(title, TITLE_CHARACTERS)[:2]
     body = [
-        f'<text class="title" x="{_at(left)}" y="14">{escape(title)}</text>',
-        f'<rect x="{_at(left)}" y="{_at(top)}" width="{_at(side)}" height="{_at(side)}" fill="none" stroke="{LIGHT}"/>',
+        *(
+            f'<text class="title" x="{_at(left)}" y="{29 - 14 * (len(heading) - 1 - at)}">{escape(line)}</text>'
+            for at, line in enumerate(heading)
+        ),
+        f'<rect {frame} fill="none" stroke="{LIGHT}"/>',
         _line(left, top + side, left + side, top, ORANGE, ' stroke-dasharray="3 3"'),
         f'<polyline points="{path}" fill="none" stroke="{BLUE}" stroke-width="2"/>',
         _text(left + side - 4, top + side - 7, note, "end"),
@@ -111,7 +119,7 @@ def roc(title: str, note: str, points: Sequence[tuple[float, float]]) -> str:
         *(_text(left + side * at, top + side + 14, f"{at:g}") for at in (0, 1)),
         _text(left + side / 2, top + side + 14, "1 − specificity"),
     ]
-    return _svg(190, 196, f"ROC curve of {title}, {note}", body, "chart roc")
+    return _svg(190, 208, f"ROC curve of {title}, {note}", body, "chart roc")
 
 
 def share_bar(value: float, total: float) -> str:

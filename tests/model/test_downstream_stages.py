@@ -6,6 +6,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,38 @@ def test_the_random_arm_is_another_network_of_the_same_size(done: Path, copy: Pa
     assert found["pre"]["training_volumes"] == 8
     arrays = load_file(done / "artifacts" / "finetune" / "segmentation" / "segmenter.safetensors")
     assert any(name.startswith("vision.") for name in arrays)
+
+
+def test_a_network_fits_encoders_of_any_scales(tmp_path: Path):
+    """A Swin-like pyramid, a plain ViT's single scale, and one whose coarsest scale is a single voxel."""
+    import torch
+
+    from components.downstream.segmenter import Segmenter, load_segmenter
+
+    class Fake(torch.nn.Module):
+        def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
+            super().__init__()
+            self.channels, self.strides = channels, strides
+            self.mix = torch.nn.ModuleList(torch.nn.Conv3d(1, count, 1) for count in channels)
+
+        def forward(self, volume: torch.Tensor) -> SimpleNamespace:
+            pooled = [torch.nn.functional.avg_pool3d(volume, stride) for stride in self.strides]
+            return SimpleNamespace(scales=[mix(one) for mix, one in zip(self.mix, pooled, strict=True)])
+
+    for channels, strides in (((4, 8, 16), (2, 4, 16)), ((12,), (8,)), ((6, 6), (4, 4)), ((5, 7), (3, 6))):
+        size = (18, 18, 18) if strides[0] == 3 else (16, 24, 16) if strides[-1] == 8 else (16, 16, 16)
+        for full in (True, False):
+            model = Segmenter(Fake(channels, strides), size, ("a", "b"), 4, full)
+            volume = torch.rand(2, 1, *size)
+            logits = model(volume)
+            assert logits.shape == (2, 3, *size)
+            logits.sum().backward()
+            assert all(value.grad is not None for value in model.parameters())
+            assert model.eval().segment(torch.rand(20, 25, 17), 0.25).shape == (20, 25, 17)
+            model.save(tmp_path, mask="organs")
+            again, settings = load_segmenter(tmp_path, Fake(channels, strides))
+            assert settings["mask"] == "organs"
+            assert torch.equal(again(volume), model(volume))
 
 
 def test_the_verdict_is_written_and_the_model_may_be_promoted_once(copy: Path):

@@ -33,6 +33,7 @@ class SegmentationParams(Config):
     init: Literal["pretrained", "random"]
     fraction: float = Field(gt=0, le=1)
     width: int = Field(ge=4)
+    full_resolution: bool
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -144,7 +145,7 @@ def _network(params: SegmentationParams, inputs: DownstreamInputs, classes: tupl
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed)
-        return Segmenter(encoder.vision, encoder.contract.size, classes, params.width)
+        return Segmenter(encoder.vision, encoder.contract.size, classes, params.width, params.full_resolution)
 
 
 def _train(params: SegmentationParams, model: Any, crops: Crops, context: StepContext) -> list[float]:
@@ -161,7 +162,7 @@ def _train(params: SegmentationParams, model: Any, crops: Crops, context: StepCo
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, params.steps)
-    measure = DiceCELoss(to_onehot_y=True, softmax=True)
+    measure = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
     model.train()
     losses = []
     with torch.random.fork_rng(devices=[]):
