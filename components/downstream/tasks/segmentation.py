@@ -162,7 +162,7 @@ def _train(params: SegmentationParams, model: Any, crops: Crops, context: StepCo
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=params.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, params.steps)
-    measure = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+    measure = DiceCELoss(to_onehot_y=True, softmax=True)
     model.train()
     losses = []
     with torch.random.fork_rng(devices=[]):
