@@ -71,6 +71,7 @@ PARAMS: dict[str, Any] = {
         "inpainting": {},
         "masked_language": {},
     },
+    "standardise_input": True,
     "crop_size": [32, 32, 32],
     "augment": {"cut": 0.1, "gain": 0.1, "offset": 0.05, "noise": 0.05, "keep_sentences": 0.6},
     "batch_size": 4,

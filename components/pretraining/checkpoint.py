@@ -9,6 +9,7 @@ step is a function of (seed, step).
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,7 +146,8 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
     except SafetensorError as error:  # how the library reports a full disk
-        raise OSError(f"{path.name}: {error}") from error
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
 
 
 def _load(folder: Path) -> Checkpoint:

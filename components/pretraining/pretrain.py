@@ -18,6 +18,8 @@ from components.base.step import Step, StepContext
 from components.pretraining.settings import Params
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from components.encoders.tokenization import ReportTokenizer
     from components.pretraining.data import StudyDataset
     from components.pretraining.engine import Outcome
@@ -61,6 +63,12 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
     )
     module = PretrainModule(encoder, make_objectives(params.objectives, encoder, params.seed), params.seed)
     data = Data(params, context, contract, tokenizer, cohort, fabric.global_rank, fabric.world_size)
+    if params.standardise_input:
+        from components.pretraining.initial import standardise_input
+
+        context.log.info(
+            "input: mean %.3f, deviation %.3f", *standardise_input(encoder.vision, data.sample())
+        )
     outcome = Trainer(module, params, store, context, fabric).run(data.batches, data.validate)
     metrics = _metrics(params, cohort, encoder, outcome, data.rows_in_step)
     if fabric.is_global_zero:
@@ -117,6 +125,16 @@ class Data:
             params.augment if augmented else None,
             params.cache_bytes,
         )
+
+    def sample(self) -> Tensor:
+        """The global views of the first studies of the train split, as many as a step has rows."""
+        from components.pretraining.schedule import Draw
+
+        dataset = self._dataset("train", augmented=False)
+        count = min(len(dataset), self.params.batch_size)
+        batch = self.collate([dataset[Draw(0, 0, study)] for study in range(count)])
+        volumes: Tensor = batch["volume"]
+        return volumes
 
     def batches(self, start: int) -> Iterator[dict[str, Any]]:
         """The batches of training from step `start` on, the same for any number of workers."""

@@ -43,6 +43,7 @@ class Params(Config):
     `vision`, `text` and the entries of `objectives` hold the parameters of the registered part; an objective that
     is absent or has weight 0 is not in the graph. `learning_rate` falls as a cosine, step by step, to
     `final_learning_rate` after `warmup_steps` of linear growth. `clip_gradient` 0 switches clipping off.
+    `standardise_input` folds the training volumes' mean and deviation into the first weights (`initial`).
     `keep` says whose weights are saved: the "last" step's or the "best" by the total validation loss.
     `resume`: "auto" goes on with an interrupted run of exactly these parameters and data, "never" starts
     afresh, a run's hash goes on with that run or refuses with the difference.
@@ -54,6 +55,7 @@ class Params(Config):
     embed_dim: int = Field(gt=0)
     tokenizer: TokenizerParams
     objectives: dict[str, dict[str, Any]]
+    standardise_input: bool
     crop_size: tuple[int, int, int]
     augment: Augment
     batch_size: int = Field(gt=0)

@@ -140,6 +140,21 @@ def test_a_series_that_is_not_in_the_store_is_named(tmp_path: Path) -> None:
     assert caught.value.key == "ser_0000000000000000"
 
 
+def test_the_first_convolution_takes_up_the_input_s_scale() -> None:
+    from components.base.errors import ConfigError
+    from components.pretraining.initial import standardise_input
+
+    torch.manual_seed(0)
+    layer = torch.nn.Conv3d(1, 5, 4, 4)
+    volumes = 0.3 + 0.2 * torch.randn(3, 1, 8, 8, 8)
+    wanted = layer((volumes - volumes.mean()) / volumes.std())
+    mean, deviation = standardise_input(torch.nn.Sequential(layer), volumes)
+    assert (mean, deviation) == (pytest.approx(0.3, abs=0.02), pytest.approx(0.2, abs=0.02))
+    torch.testing.assert_close(layer(volumes), wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="does not begin"):
+        standardise_input(torch.nn.Conv3d(1, 2, 3, padding=1), volumes)
+
+
 def test_the_rate_warms_up_and_falls_as_a_cosine() -> None:
     from components.pretraining.engine import learning_rate
 
@@ -197,3 +212,35 @@ def test_help_needs_no_torch() -> None:
     code = "import sys, components.pretraining.pretrain; print([n for n in ('torch', 'numpy') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_values_in_force_make_a_step(root: Path) -> None:
+    """The default block's encoders, scales and heads fit each other: every objective gives a gradient."""
+    from components.encoders import build
+    from components.encoders.features import TextBatch
+    from components.encoders.tokenization import ReportTokenizer
+    from components.pretraining.module import PretrainModule, make_objectives
+
+    values = load_params(root / "params.yaml")
+    params = parse(Params, values["pretrain"], "pretrain")
+    texts = ["There is a large left pleural effusion.", "No nodule is seen."]
+    tokenizer = ReportTokenizer.train(texts * 3, 200, max_length=params.tokenizer.max_length)
+    encoder = build(params.vision, params.text, params.embed_dim, tokenizer, values["preprocess"]["contract"])
+    module = PretrainModule(encoder, make_objectives(params.objectives, encoder, 1), 1)
+    source = torch.Generator().manual_seed(0)
+    size = tuple(values["preprocess"]["contract"]["size"])
+    batch = {
+        "step": 0,
+        "volume": torch.rand((3, 1, *size), generator=source),
+        "crop": torch.rand((3, 1, *params.crop_size), generator=source),
+        "text": TextBatch.from_arrays(tokenizer.encode([texts, texts[::-1]])),
+        "paired": torch.tensor([0, 1]),
+        "study_key": ["a", "b", "c"],
+        "patient_key": ["a", "b", "c"],
+    }
+    losses = module.training_step(batch, 0)
+    assert set(losses) == {*params.objectives, "total"}
+    losses["total"].backward()
+    for name, objective in module.objectives.items():
+        for parameter in objective.parameters():
+            assert parameter.grad is not None, name
