@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from components.base.errors import VelvetError
-from flows.environment import prepare, project_root
+from flows.environment import EMBEDDED, prepare, project_root
 
 
 def reason(error: BaseException) -> tuple[str, int]:
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     request: dict[str, Any] = json.loads((sys.argv[1:] if argv is None else argv)[0])
     root = project_root()
     prepare(root)
+    os.environ[EMBEDDED] = "1"
     signal.signal(signal.SIGTERM, _terminated)
     module = importlib.import_module(f"flows.{request['flow']}")
     flow = getattr(module, request["flow"])

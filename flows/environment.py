@@ -8,6 +8,7 @@ from pathlib import Path
 
 LOCAL_API = "http://127.0.0.1:{port}/api"
 TRAINING_LIMIT = "velvet-training"
+EMBEDDED = "VELVET_EMBEDDED_API"
 
 _QUIET = {
     "DO_NOT_TRACK": "1",

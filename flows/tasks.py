@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from prefect.logging import get_run_logger
 
 from components.base.stages import STAGES
 from flows.artifacts import publish
-from flows.environment import TRAINING_LIMIT
+from flows.environment import EMBEDDED, TRAINING_LIMIT
 from flows.reproduce import StageFailed, reproduce
 
 RETRY_DELAYS_S = [2.0, 10.0]
@@ -49,8 +50,11 @@ def retry_helps(task: Task[..., Any], task_run: Any, state: Any) -> bool:
 
 @contextlib.contextmanager
 def _training_slot(stage: str) -> Iterator[None]:
-    """At most one training run at a time on a Prefect server where the limit exists."""
-    if stage not in TRAINING_STAGES:
+    """At most one training run at a time on a Prefect server where the limit exists.
+
+    The embedded API runs no service that takes back the slot of a killed run; there the workspace's lock is enough.
+    """
+    if stage not in TRAINING_STAGES or os.environ.get(EMBEDDED) == "1":
         yield
         return
     from prefect.concurrency.sync import concurrency
