@@ -56,11 +56,11 @@ class _Up(nn.Module):
         return self.merge(value if skip is None else torch.cat([value, skip], 1))
 
 
-def _block(channels: int, out: int, size: tuple[int, ...]) -> nn.Module:
+def _block(channels: int, out: int, size: tuple[int, ...], stride: int = 1) -> nn.Module:
     """A residual block; one voxel has no statistics of its own, so there the norm is over channels."""
     norm: Any = "instance" if math.prod(size) > 1 else ("group", {"num_groups": 1})
     act = (Act.LEAKYRELU, {"inplace": True, "negative_slope": 0.01})
-    return UnetResBlock(3, channels, out, kernel_size=3, stride=1, norm_name=norm, act_name=act)
+    return UnetResBlock(3, channels, out, kernel_size=3, stride=stride, norm_name=norm, act_name=act)
 
 
 class Segmenter(nn.Module):
@@ -71,8 +71,8 @@ class Segmenter(nn.Module):
         size: the input's spatial size, the contract's.
         classes: the names of the classes after background.
         width: channels at the finest level of the decoder.
-        full_resolution: True merges a block on the input itself, as Swin-UNETR; False stops at half the
-            resolution and interpolates the logits, for a small part of the time.
+        full_resolution: True decodes at the input's resolution, as Swin-UNETR; False stops at half of it and
+            interpolates the logits, for a small part of the time. Either merges a block on the input itself.
     """
 
     def __init__(
@@ -96,17 +96,17 @@ class Segmenter(nn.Module):
             _Up(channels[at + 1], channels[at], channels[at], sizes[at + 1], sizes[at])
             for at in reversed(range(len(channels) - 1))
         )
+        finest = self.size if full_resolution else tuple(-(-side // 2) for side in self.size)
         self.steps = nn.ModuleList()
         current, count = sizes[0], channels[0]
-        while max(large / small for large, small in zip(self.size, current, strict=True)) > 2:
-            larger = tuple(min(2 * side, full) for side, full in zip(current, self.size, strict=True))
+        while max(large / small for large, small in zip(finest, current, strict=True)) > 2:
+            larger = tuple(min(2 * side, full) for side, full in zip(current, finest, strict=True))
             narrower = max(width, count // 2)
             self.steps.append(_Up(count, 0, narrower, current, larger))
             current, count = larger, narrower
-        if full_resolution:
-            self.stem = _block(1, width, self.size)
-            self.last = _Up(count, width, width, current, self.size)
-        self.head = UnetOutBlock(3, width if full_resolution else count, len(self.classes) + 1)
+        self.stem = _block(1, width, finest, stride=1 if full_resolution else 2)
+        self.last = _Up(count, width, width, current, finest)
+        self.head = UnetOutBlock(3, width, len(self.classes) + 1)
 
     def forward(self, volume: Tensor) -> Tensor:
         """The logits of a batch of volumes."""
@@ -117,9 +117,7 @@ class Segmenter(nn.Module):
             value = up(value, skip)
         for step in self.steps:
             value = step(value, None)
-        if self.full_resolution:
-            value = self.last(value, self.stem(volume))
-        logits: Tensor = self.head(value)
+        logits: Tensor = self.head(self.last(value, self.stem(volume)))
         if tuple(logits.shape[2:]) != self.size:
             logits = nn.functional.interpolate(logits, size=self.size, mode="trilinear", align_corners=False)
         return logits
