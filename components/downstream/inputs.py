@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from components.base.step import StepContext
+    from components.volumes.contract import Contract
 
 T = TypeVar("T")
 EMBEDDINGS_VERSION = 1  # part of the cache's name: raise it when what is computed changes
@@ -109,6 +110,12 @@ class DownstreamInputs:
         if not self.encoder_folder().is_dir():
             raise missing_input(self.encoder_folder())
         return self._once("encoder", lambda: from_pretrained(self.encoder_folder()))
+
+    def contract(self) -> Contract:
+        """The encoder's preprocessing contract, read without loading the encoder."""
+        from components.volumes.contract import Contract
+
+        return self._once("contract", lambda: Contract.load(self.encoder_folder() / "contract.json"))
 
     def model_hash(self) -> str:
         """The SHA-256 of the pre-trained weights: the name by which gate and champion know a model."""
@@ -216,7 +223,7 @@ class DownstreamInputs:
         return self._once("sentences", self._read_sentences)
 
     def _read_sentences(self) -> dict[str, list[str]]:
-        fields = {str(name) for name in self.encoder().contract.report_fields}
+        fields = {str(name) for name in self.contract().report_fields}
         known = {key for key, row in self.split().items() if row.paired}
         chosen: dict[str, list[str]] = {}
         rows = self.rows("section", "sentences.parquet")
