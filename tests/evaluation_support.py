@@ -127,92 +127,74 @@ def volume_of(seed: int, nodule: bool, region: str) -> tuple[np.ndarray, np.ndar
     return np.clip(hu, -1024, 3071).astype(np.int16), mask
 
 
+def _report(
+    study: dict[str, str], nodule: bool, region: str, tables: dict[str, list[dict[str, Any]]]
+) -> None:
+    """The report of a study, with its sentences and findings."""
+    told = [f"CT of the {region}.", "There is a nodule." if nodule else "No nodule is seen."]
+    tables["reports"].append({**study, "text": " ".join(told)})
+    tables["sentences"] += [
+        {**study, "section": "findings", "order": at, "start": 30 * at, "end": 30 * at + 9, "text": text}
+        for at, text in enumerate(told)
+    ]
+    status = "present" if nodule else "absent"
+    tables["findings"].append({**study, "finding": "lung_nodule", "status": status, "sentence_order": 1})
+
+
+def _study(
+    number: int, patient: int, contract: Any, preprocess: Path, tables: dict[str, list[dict[str, Any]]]
+) -> None:
+    """Study `number` of a patient: its volume and mask in the store, its rows in every table."""
+    from components.volumes.store import array_sha256, write_array
+
+    part = ("train", "train", "validation", "test", "test")[patient % 5]
+    series = f"ser_{number:016x}"
+    study = {"study_key": f"stu_{number:016x}"}
+    row = {**study, "patient_key": f"pat_{patient:016x}", "series_key": series}
+    nodule, region = number % 3 == 0, ("chest", "abdomen")[number // 2 % 2]
+    hu, mask = volume_of(number, nodule, region)
+    volume_hash, mask_hash = (
+        write_array(preprocess / "store" / f"{series}{name}.b2nd", array, {"kind": kind})
+        for name, array, kind in (("", hu, "hu"), (".organs", mask, "mask"))
+    )
+    listed = {"organs": {"labels": {str(v): n for v, n in CLASSES.items()}, "file_sha256": mask_hash}}
+    stored = {
+        "shape": list(hu.shape),
+        "content_sha256": array_sha256(hu, contract),
+        "file_sha256": volume_hash,
+    }
+    spacing = {"spacing_mm": CONTRACT["spacing_mm"], "native_spacing_mm": [0.8, 0.8, 2.0]}
+    tables["index"].append({**row, **stored, **spacing, "masks_json": json.dumps(listed)})
+    paired = number % 7 != 6
+    tables["split"].append({**row, "split": part, "paired": paired, "provenance": "synthetic"})
+    described = {"modality": "CT", "source": "phantom", "provenance": "synthetic", "masks": []}
+    file = {
+        "volume_path": f"restricted/ingest/volumes/{series}.nii.gz",
+        "volume_sha256": hashlib.sha256(hu.tobytes()).hexdigest(),
+    }
+    person = {"sex": "MF"[patient % 2], "age_band": ("40-49", "60-69")[patient % 2]}
+    tables["manifest"].append({**row, **described, **file, **person})
+    labels = {"lung_nodule": int(nodule), "region=chest": int(region == "chest"), "hernia": 0}
+    labels["region=abdomen"] = 1 - labels["region=chest"]
+    tables["labels"] += [{**study, "name": name, "value": value} for name, value in labels.items()]
+    if paired:
+        _report(study, nodule, region, tables)
+
+
 def build_project(root: Path, num_patients: int = 26) -> Path:
     """Every artifact that finetune, evaluate and gate read; patients have one or two studies each."""
     from components.encoders import build
     from components.encoders.tokenization import ReportTokenizer
     from components.volumes.contract import Contract
-    from components.volumes.store import array_sha256, write_array
 
     contract = Contract.model_validate(CONTRACT)
     preprocess = root / "artifacts" / "preprocess"
     tables: dict[str, list[dict[str, Any]]] = {
         name: [] for name in ("index", "split", "manifest", "labels", "reports", "sentences", "findings")
     }
-    number = 0
-    for patient in range(num_patients):
-        part = ("train", "train", "validation", "test", "test")[patient % 5]
-        for _ in range(1 + patient % 2):
-            keys = {name: f"{name[:3]}_{number:016x}" for name in ("study", "series")}
-            row = {
-                "study_key": keys["study"],
-                "patient_key": f"pat_{patient:016x}",
-                "series_key": keys["series"],
-            }
-            nodule, region = number % 3 == 0, ("chest", "abdomen")[number // 2 % 2]
-            hu, mask = volume_of(number, nodule, region)
-            files = {
-                name: write_array(
-                    preprocess / "store" / f"{keys['series']}{name}.b2nd", array, {"kind": kind}
-                )
-                for name, array, kind in (("", hu, "hu"), (".organs", mask, "mask"))
-            }
-            listed = {
-                "organs": {"labels": {str(v): n for v, n in CLASSES.items()}, "file_sha256": files[".organs"]}
-            }
-            tables["index"].append(
-                {
-                    **row,
-                    "shape": list(hu.shape),
-                    "content_sha256": array_sha256(hu, contract),
-                    "file_sha256": files[""],
-                    "spacing_mm": CONTRACT["spacing_mm"],
-                    "native_spacing_mm": [0.8, 0.8, 2.0],
-                    "masks_json": json.dumps(listed),
-                }
-            )
-            paired = number % 7 != 6
-            tables["split"].append({**row, "split": part, "paired": paired, "provenance": "synthetic"})
-            tables["manifest"].append(
-                {
-                    **row,
-                    "modality": "CT",
-                    "source": "phantom",
-                    "provenance": "synthetic",
-                    "volume_path": f"restricted/ingest/volumes/{keys['series']}.nii.gz",
-                    "volume_sha256": hashlib.sha256(hu.tobytes()).hexdigest(),
-                    "masks": [],
-                    "sex": "MF"[patient % 2],
-                    "age_band": ("40-49", "60-69")[patient % 2],
-                }
-            )
-            labels = {"lung_nodule": int(nodule), "region=chest": int(region == "chest"), "hernia": 0}
-            labels["region=abdomen"] = 1 - labels["region=chest"]
-            study = {"study_key": keys["study"]}
-            tables["labels"] += [{**study, "name": name, "value": value} for name, value in labels.items()]
-            told = [f"CT of the {region}.", "There is a nodule." if nodule else "No nodule is seen."]
-            if paired:
-                tables["reports"].append({**study, "text": " ".join(told)})
-                tables["sentences"] += [
-                    {
-                        **study,
-                        "section": "findings",
-                        "order": at,
-                        "start": 30 * at,
-                        "end": 30 * at + 9,
-                        "text": text,
-                    }
-                    for at, text in enumerate(told)
-                ]
-                tables["findings"].append(
-                    {
-                        **study,
-                        "finding": "lung_nodule",
-                        "status": "present" if nodule else "absent",
-                        "sentence_order": 1,
-                    }
-                )
-            number += 1
+    patients = [patient for patient in range(num_patients) for _ in range(1 + patient % 2)]
+    for number, patient in enumerate(patients):
+        _study(number, patient, contract, preprocess, tables)
     _write(root, tables)
     write_json(preprocess / "contract.json", contract.model_dump(mode="json"))
     tokenizer = ReportTokenizer.train(
