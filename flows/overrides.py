@@ -18,6 +18,8 @@ from components.base.config import PARAMS_FILE, load_params, with_overrides, wit
 from components.base.files import write_json, write_text
 from components.base.validate import check_blocks
 
+NOTICE = "# The values of a run under way. They are taken back when it ends: do not edit or commit this file now.\n"
+
 
 def resolve(root: Path, preset: str | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a run, checked block by block; mistakes are `ConfigError`s."""
@@ -64,7 +66,7 @@ def applied(root: Path, preset: str | None, overrides: Mapping[str, Any]) -> Ite
     if values == load_params(path):
         yield values
         return
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    text = NOTICE + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     before = path.read_text(encoding="utf-8")
     write_json(_journal(root), {"before": before, "during": _digest(text)})
     write_text(path, text)

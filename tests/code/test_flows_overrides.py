@@ -36,6 +36,7 @@ def test_overrides_hold_for_the_block_only(workspace: Path) -> None:
     with applied(workspace, None, {"split.seed": 99}) as values:
         assert values["split"]["seed"] == 99
         assert yaml.safe_load(path.read_text())["split"]["seed"] == 99
+        assert "do not edit or commit" in path.read_text().splitlines()[0]
     assert path.read_bytes() == before
 
 
