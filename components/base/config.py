@@ -1,7 +1,8 @@
 """Frozen, strict configuration: an unknown key is an error that names the nearest key.
 
-`params.yaml` holds one block a stage (the values in force) and `presets`, named sets of dotted overrides.
-A preset is data: applying `velvet` means setting its dotted keys in the blocks, nothing else.
+`params.yaml` holds one block a stage (the values in force), `presets`, named sets of dotted overrides, and
+`recipes`, named lists of objectives. A preset is data: applying `velvet` means setting its dotted keys in the blocks,
+nothing else; applying `velvet/topitc` then sets the weight of every objective outside the recipe `topitc` to 0.
 """
 
 from __future__ import annotations
@@ -120,9 +121,26 @@ def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
 
 
 def with_preset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """`values` with the dotted overrides of `presets.NAME` applied."""
+    """`values` with the dotted overrides of `presets.NAME` applied, then for `NAME/RECIPE` the recipe."""
+    name, _, recipe = name.partition("/")
     preset = lookup(values, f"presets.{name}")
-    return with_overrides(values, preset or {})
+    changed = with_overrides(values, preset or {})
+    return with_recipe(changed, recipe) if recipe else changed
+
+
+def with_recipe(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """`values` where only the objectives of `recipes.NAME` keep their weights; the others' become 0."""
+    recipe = lookup(values, f"recipes.{name}")
+    objectives = lookup(values, "pretrain.objectives")
+    absent = sorted(set(recipe) - {key for key, block in objectives.items() if block.get("weight", 1.0) > 0})
+    if absent:
+        raise ConfigError(
+            f"recipe {name} asks for {absent[0]}, which has no weight here",
+            rule="params.recipe",
+            fix=f"give pretrain.objectives.{absent[0]} its values in the preset",
+        )
+    kept = {key: block if key in recipe else {**block, "weight": 0.0} for key, block in objectives.items()}
+    return with_overrides(values, {"pretrain.objectives": kept})
 
 
 def fingerprint(value: Any) -> str:

@@ -37,6 +37,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("package", "serving.package"),
 )
 
+NO_STAGES = frozenset({"presets", "recipes", "ablation"})
+"""The blocks of params.yaml that belong to no stage."""
+
 
 def find(name: str) -> Stage:
     """The stage called `name`; an unknown name is a `ConfigError` that shows the nearest."""

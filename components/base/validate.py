@@ -9,12 +9,12 @@ from typing import Any
 
 from components.base.config import lookup, parse
 from components.base.errors import ConfigError
-from components.base.stages import STAGES
+from components.base.stages import NO_STAGES, STAGES
 
 
 def check_blocks(values: Mapping[str, Any]) -> None:
     """Parse every stage's block; the first mistake is a `ConfigError` that names the key."""
-    known = {stage.name for stage in STAGES} | {"presets"}
+    known = {stage.name for stage in STAGES} | NO_STAGES
     for name in sorted(set(values) - known):
         near = difflib.get_close_matches(name, sorted(known), 1)
         raise ConfigError(

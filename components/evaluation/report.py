@@ -12,6 +12,7 @@ from typing import Any
 
 from components.base.config import fingerprint
 from components.base.errors import InputError
+from components.base.stages import NO_STAGES
 from components.evaluation import charts, report_data
 from components.evaluation.summary import number, results_table
 
@@ -46,7 +47,7 @@ def render(root: Path, all_params: Mapping[str, Any], examples: int) -> str:
     environment.filters |= {"number": number, "words": _words}
     environment.globals |= {"interval": charts.interval, "share_bar": charts.share_bar}
     pictures = Pictures(root)
-    blocks = {name: block for name, block in all_params.items() if name != "presets"}
+    blocks = {name: block for name, block in all_params.items() if name not in NO_STAGES}
     return environment.from_string(PAGE).render(
         verdict=verdict,
         synthetic=any(found.get("provenance", {}).get("synthetic") for found in metrics.values()),

@@ -65,6 +65,22 @@ def test_overrides_copy_and_never_add() -> None:
             with_overrides(values, {dotted: 1})
 
 
+def test_a_recipe_leaves_only_its_objectives_their_weights() -> None:
+    objectives = {"a": {"weight": 2.0, "dim": 3}, "b": {}, "c": {"weight": 0.0}}
+    values = {
+        "pretrain": {"objectives": objectives},
+        "presets": {"big": {"pretrain.objectives.a.dim": 9}},
+        "recipes": {"only_a": ["a"], "with_c": ["a", "c"]},
+    }
+    changed = with_preset(values, "big/only_a")["pretrain"]["objectives"]
+    assert changed == {"a": {"weight": 2.0, "dim": 9}, "b": {"weight": 0.0}, "c": {"weight": 0.0}}
+    assert objectives["b"] == {}
+    with pytest.raises(ConfigError, match="with_c asks for c"):
+        with_preset(values, "big/with_c")
+    with pytest.raises(ConfigError, match="only_a"):
+        with_preset(values, "big/onlya")
+
+
 def test_lookup_names_the_nearest_key() -> None:
     with pytest.raises(ConfigError, match=r"a\.learning_rate"):
         lookup({"a": {"learning_rate": 1}}, "a.learning_rat")

@@ -1,0 +1,168 @@
+"""From the predictions of an ablation's cells to a table: means over seeds, patient-level intervals, differences.
+
+Every cell was measured on the same test studies, so a resample of patients is shared by all seeds and arms: a
+metric is computed for each seed and averaged, and an arm's difference to the baseline is a paired one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.base.errors import InputError
+from components.base.files import read_json, read_table
+from components.evaluation import statistics as st
+
+RECALLS = (1, 5, 10)
+DIRECTIONS = {"report_to_volume": "r2v", "volume_to_report": "v2r"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure of one cell: a metric over the studies of `patients`, its chance level and sizes."""
+
+    metric: st.Metric
+    patients: tuple[str, ...]
+    studies: tuple[str, ...]
+    chance: float | None
+
+
+def columns(cell: Path) -> dict[str, Column]:
+    """The measures that a cell's `artifacts/evaluate` holds."""
+    found: dict[str, Column] = {}
+    folder = cell / "artifacts" / "evaluate"
+    if (folder / "retrieval").exists():
+        found |= _retrieval(folder / "retrieval")
+    for protocol in ("zero_shot", "linear_probe"):
+        if (folder / protocol / "predictions.parquet").exists():
+            found[f"{protocol}.auroc"] = _auroc(folder / protocol)
+    if (folder / "segmentation" / "predictions.parquet").exists():
+        found["segmentation.dice"] = _dice(folder / "segmentation")
+    return found
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    return list(read_table(folder / "predictions.parquet").to_pylist())
+
+
+def _studies(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Study -> patient, in the order of the studies' keys."""
+    return dict(sorted({row["study_key"]: row["patient_key"] for row in rows}.items()))
+
+
+def _retrieval(folder: Path) -> dict[str, Column]:
+    rows, metrics = _rows(folder), read_json(folder / "metrics.json")
+    known = _studies(rows)
+    found = {}
+    for direction, short in DIRECTIONS.items():
+        ranks = {row["study_key"]: row["rank"] for row in rows if row["direction"] == direction}
+        order = np.array([ranks[key] for key in known], dtype=np.float64)
+        for k in RECALLS:
+            if f"recall_at_{k}" not in metrics[direction]:
+                continue
+            hit = (order <= k).astype(np.float64)
+            chance = metrics[direction][f"recall_at_{k}"]["chance"]
+            metric = st.weighted_mean(hit)
+            found[f"retrieval.{short}.r{k}"] = Column(metric, tuple(known.values()), tuple(known), chance)
+    return found
+
+
+def _auroc(folder: Path) -> Column:
+    rows = _rows(folder)
+    known = _studies(rows)
+    place = {key: at for at, key in enumerate(known)}
+    parts: list[tuple[st.Metric, npt.NDArray[np.intp]]] = []
+    for label in sorted({row["label"] for row in rows}):
+        own = sorted((row for row in rows if row["label"] == label), key=lambda row: row["study_key"])
+        where = np.array([place[row["study_key"]] for row in own], dtype=np.intp)
+        target = [row["target"] for row in own]
+        parts.append((st.auroc(target, [row["score"] for row in own]), where))
+    return Column(st.macro(parts), tuple(known.values()), tuple(known), 0.5)
+
+
+def _dice(folder: Path) -> Column:
+    rows, metrics = _rows(folder), read_json(folder / "metrics.json")
+    known = _studies(rows)
+    classes = sorted({row["class"] for row in rows})
+    values = np.full((len(known), len(classes)), np.nan)
+    place = {key: at for at, key in enumerate(known)}
+    for row in rows:
+        if row["dice"] is not None:
+            values[place[row["study_key"]], classes.index(row["class"])] = row["dice"]
+    metric = st.macro(
+        [(st.weighted_mean(values[:, at]), np.arange(len(known))) for at in range(len(classes))]
+    )
+    return Column(metric, tuple(known.values()), tuple(known), metrics["mean_dice"]["chance"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm's line: its estimates and its paired differences to the baseline by measure, and its step time."""
+
+    arm: str
+    seeds: tuple[int, ...]
+    estimates: Mapping[str, st.Estimate]
+    spread: Mapping[str, float]
+    differences: Mapping[str, st.Estimate]
+    step_s: float | None
+
+
+def mean_metric(parts: Sequence[st.Metric]) -> st.Metric:
+    """The mean of several metrics in every resample."""
+    return lambda weights: np.mean([part(weights) for part in parts], axis=0)
+
+
+def aggregate(
+    cells: Sequence[tuple[Mapping[str, Any], Path]], baseline: str, bootstrap: st.Bootstrap
+) -> list[Row]:
+    """Rows in the order of the arms' first cells.
+
+    Raises `InputError` if two cells were measured on different studies: their figures cannot be compared.
+    """
+    measured: dict[str, list[tuple[Mapping[str, Any], dict[str, Column]]]] = {}
+    for result, folder in cells:
+        measured.setdefault(str(result["arm"]), []).append((result, columns(folder)))
+    _require_same_studies(measured)
+    rows = []
+    for arm, found in measured.items():
+        names = sorted(set.intersection(*(set(part) for _, part in found)))
+        estimates, spread, differences = {}, {}, {}
+        for name in names:
+            parts = [part[name] for _, part in found]
+            metric = mean_metric([part.metric for part in parts])
+            estimates[name] = bootstrap.estimate(metric, parts[0].patients, chance=parts[0].chance, unit=name)
+            values = [float(part.metric(np.ones((1, len(part.patients))))[0]) for part in parts]
+            spread[name] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+            reference = [part[name] for _, part in measured.get(baseline, []) if name in part]
+            if reference and arm != baseline:
+                other = mean_metric([part.metric for part in reference])
+                differences[name] = bootstrap.estimate(
+                    lambda weights, metric=metric, other=other: metric(weights) - other(weights),  # type: ignore[misc]
+                    parts[0].patients,
+                    chance=0.0,
+                    unit=name,
+                )
+        times = [float(result["step_s"]) for result, _ in found if result["step_s"]]
+        step_s = float(np.median(times)) if times else None
+        seeds = tuple(int(result["seed"]) for result, _ in found)
+        rows.append(Row(arm, seeds, estimates, spread, differences, step_s))
+    return rows
+
+
+def _require_same_studies(measured: Mapping[str, list[tuple[Mapping[str, Any], dict[str, Column]]]]) -> None:
+    seen: dict[str, tuple[str, ...]] = {}
+    for arm, found in measured.items():
+        for _, part in found:
+            for name, column in part.items():
+                if seen.setdefault(name, column.studies) != column.studies:
+                    raise InputError(
+                        f"{name} of arm {arm} was measured on other studies than that of the arms before it",
+                        rule="ablation.studies",
+                        fix="give every arm the same labels and splits",
+                    )

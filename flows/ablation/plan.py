@@ -1,0 +1,115 @@
+"""What an ablation is made of: arms from params.yaml; a cell an arm and seed, keyed by what its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from components.base.config import Config, difference, fingerprint, lookup, parse, with_overrides, with_preset
+from components.base.errors import ConfigError
+from components.base.stages import STAGES
+from components.base.validate import check_blocks
+
+SHARED = tuple(stage.name for stage in STAGES[: [stage.name for stage in STAGES].index("pretrain")])
+"""The stages before training: run once, the same for every arm."""
+ROOMS = ("base", "cohort", "reports", "volumes")
+"""The rooms whose code the shared stages depend on; a cell depends on the ones after them too."""
+CELL_ROOMS = ("encoders", "objectives", "pretraining", "downstream", "evaluation")
+
+
+class Arm(Config):
+    """One arm: a preset (with or without `/recipe`), overrides on top, and what a reader should call it."""
+
+    preset: str
+    title: str
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class Ablation(Config):
+    """The block `ablation`: arms by name, the arm that differences are taken to, seeds, and finetune tasks."""
+
+    seeds: list[int] = Field(min_length=1)
+    baseline: str
+    jobs: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    arms: dict[str, Arm] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run with its evaluation."""
+
+    arm: str
+    seed: int
+    values: Mapping[str, Any]
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells, the parameters of the shared stages, and the key of the data."""
+
+    settings: Ablation
+    shared: Mapping[str, Any]
+    data_key: str
+    cells: Sequence[Cell]
+
+
+def code_hash(root: Path, rooms: Sequence[str]) -> str:
+    """16 hex digits of the source files of these rooms of components/."""
+    digest = hashlib.sha256()
+    for room in rooms:
+        for path in sorted((root / "components" / room).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def make_plan(root: Path, values: Mapping[str, Any], arms: Sequence[str] | None = None) -> Plan:
+    """Resolve every arm and seed; arms whose shared stages differ are refused with the difference."""
+    settings = parse(Ablation, lookup(values, "ablation"), "ablation")
+    lookup(settings.arms, settings.baseline)
+    for name in arms or ():
+        lookup(settings.arms, name)
+    chosen = [name for name in settings.arms if arms is None or name in arms]
+    resolved = {name: resolve_arm(values, settings.arms[name]) for name in chosen}
+    shared = {stage: resolved[chosen[0]][stage] for stage in SHARED}
+    for name, found in resolved.items():
+        lines = difference(shared, {stage: found[stage] for stage in SHARED})
+        if lines:
+            raise ConfigError(
+                f"arm {name} has other data than arm {chosen[0]}: {lines[0]}",
+                rule="ablation.data",
+                fix="give every arm the same values of the stages before pretrain",
+            )
+    data_key = fingerprint({"params": shared, "code": code_hash(root, ROOMS)})
+    code = code_hash(root, CELL_ROOMS)
+    cells = []
+    for seed in settings.seeds:
+        for name in chosen:
+            seeded = with_overrides(resolved[name], seeds_of(resolved[name], seed))
+            own = {stage: block for stage, block in seeded.items() if stage not in SHARED}
+            key = fingerprint({"data": data_key, "code": code, "params": own})
+            cells.append(Cell(name, seed, seeded, key))
+    return Plan(settings, shared, data_key, cells)
+
+
+def resolve_arm(values: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
+    """The blocks of an arm, checked; `presets`, `recipes` and `ablation` are left out."""
+    resolved = with_overrides(with_preset(values, arm.preset), arm.overrides)
+    check_blocks(resolved)
+    names = {stage.name for stage in STAGES}
+    return {name: block for name, block in resolved.items() if name in names}
+
+
+def seeds_of(values: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A seed of training (weights, order, augmentation) and of the segmentation that is fine-tuned from it."""
+    chosen = {"pretrain.seed": seed}
+    if "segmentation" in values["finetune"]:
+        chosen["finetune.segmentation.seed"] = seed
+    return chosen
