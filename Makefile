@@ -8,7 +8,7 @@ PRESET ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run repro real test test-slow lint format types bench up down serve clean
+.PHONY: help install run repro real ablation test test-slow lint format types bench up down serve clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ repro: install ## the same chain through DVC alone
 
 real: install ## the whole chain on real CTs and reports in ../shared/data/sts_cohort
 	$(BIN)/python -m flows pretrain --preset sts
+
+ablation: install ## train and compare the arms of the block `ablation` of params.yaml
+	$(BIN)/python -m flows.ablation
 
 lint: install ## style, layout and import rules
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -58,8 +58,12 @@ def _fields_at(kind: type[BaseModel], location: list[str]) -> list[str]:
     """The known keys of the block that `location` leads to (through nested models)."""
     current: Any = kind
     for part in location:
-        field = getattr(current, "model_fields", {}).get(part)
-        current = getattr(field, "annotation", None)
+        fields = getattr(current, "model_fields", None)
+        if fields is None:  # a mapping or list of blocks: `part` is a key or a place in it
+            inner = [kind for kind in get_args(current) if hasattr(kind, "model_fields")]
+            current = inner[0] if inner else None
+        else:
+            current = getattr(fields.get(part), "annotation", None)
     return sorted(getattr(current, "model_fields", {}))
 
 
