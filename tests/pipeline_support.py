@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from components.base.config import with_overrides, with_preset
+from components.base.validate import check_blocks
 from flows.environment import environment
 from tests.conftest import ROOT
 
@@ -33,10 +34,10 @@ SMALL: Mapping[str, Any] = {
         "gradient_checkpointing": False,
     },
     "pretrain.num_threads": 1,
-    "evaluate.retrieval.resamples": 50,
-    "evaluate.zero_shot.resamples": 50,
-    "evaluate.linear_probe.resamples": 50,
-    "evaluate.segmentation.resamples": 50,
+    "evaluate.retrieval.resamples": 100,
+    "evaluate.zero_shot.resamples": 100,
+    "evaluate.linear_probe.resamples": 100,
+    "evaluate.segmentation.resamples": 100,
 }
 """On top of the preset `smoke`: grids and encoders for which a stage's start costs more than its work."""
 
@@ -50,7 +51,9 @@ def copy_project(folder: Path, overrides: Mapping[str, Any] | None = None) -> Pa
             shutil.copy2(ROOT / name, folder / name)
     path = folder / "params.yaml"
     values = with_preset(yaml.safe_load(path.read_text(encoding="utf-8")), "smoke")
-    path.write_text(yaml.safe_dump(with_overrides(values, {**SMALL, **(overrides or {})}), sort_keys=False))
+    values = with_overrides(values, {**SMALL, **(overrides or {})})
+    check_blocks(values)
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
         subprocess.run([*git, *arguments], cwd=folder, check=True)
