@@ -44,10 +44,31 @@ class Fractions(Config):
         return float(getattr(self, name))
 
 
+class Fold(Config):
+    """One fold of a cross-validation: part `index` of `count` is test, the next one validation, the rest train."""
+
+    index: int = Field(ge=0)
+    count: int = Field(ge=3)
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Fold:
+        if self.index >= self.count:
+            raise ValueError("index must be below count")
+        return self
+
+    def side(self, part: str) -> str:
+        """What a part, named by its number, is in this fold."""
+        return {self.index: "test", (self.index + 1) % self.count: "validation"}.get(int(part), "train")
+
+
 class Params(Config):
-    """How patients are divided; `min_patients` is the least that a split with a share may get."""
+    """How patients are divided; `min_patients` is the least that a split with a share may get.
+
+    With a `fold` the fractions do not matter: the parts are the same for every fold of a seed.
+    """
 
     seed: int = 7
+    fold: Fold | None = None
     fractions: Fractions = Fractions()
     min_patients: int = Field(default=1, ge=1)
     max_group_fraction: float = Field(default=0.3, gt=0.0, le=1.0)
@@ -205,8 +226,16 @@ def make_split(
     with_text = {group: who for group, who in members.items() if paired & set(who)}
     pool = with_text or members
     generator = np.random.default_rng(params.seed)
-    wanted = targets(sum(map(len, pool.values())), params.fractions, params.min_patients)
-    chosen = assign(pool, traits, wanted, generator)
+    patients = sum(map(len, pool.values()))
+    if params.fold is None:
+        wanted = targets(patients, params.fractions, params.min_patients)
+        chosen = assign(pool, traits, wanted, generator)
+    else:
+        count = params.fold.count
+        wanted = {str(part): patients // count + (part < patients % count) for part in range(count)}
+        parts = assign(pool, traits, wanted, generator)
+        chosen = {group: params.fold.side(part) for group, part in parts.items()}
+        wanted = dict.fromkeys(SPLITS, params.min_patients)
     sizes = Counter(chosen[group] for group in pool for _ in pool[group])
     for name in wanted:
         if sizes[name] < params.min_patients:
@@ -216,7 +245,7 @@ def make_split(
                 fix=f"add patients, or set split.fractions.{name} to another share",
             )
     chosen |= dict.fromkeys(members.keys() - pool.keys(), "train")
-    return {patient: chosen[group] for group, patients in members.items() for patient in patients}
+    return {patient: chosen[group] for group, whole in members.items() for patient in whole}
 
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:

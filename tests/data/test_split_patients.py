@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.base.config import parse
 from components.base.errors import CheckError, ConfigError, InputError
 from components.base.files import read_table, write_table
 from components.base.step import StepContext
@@ -133,6 +134,29 @@ def test_every_patient_has_one_side_and_every_split_someone(patients: int, image
     sides = Counter(row["patient_key"] for row in {(r["patient_key"], r["split"]): r for r in table}.values())
     assert set(sides.values()) == {1}
     assert all(patients_of(table, name) for name in split.SPLITS)
+
+
+@pytest.mark.parametrize("patients", [10, 13])
+def test_folds_test_every_patient_once_and_validate_on_the_next_part(patients: int) -> None:
+    made = tables(patients)
+    folds = [divide(made, split.Params(seed=3, fold=split.Fold(index=index, count=5))) for index in range(5)]
+    tested = [patients_of(table, "test") for table in folds]
+    assert sorted(key for side in tested for key in side) == sorted(
+        {key("pat", at) for at in range(patients)}
+    )
+    for index, table in enumerate(folds):
+        assert patients_of(table, "validation") == tested[(index + 1) % 5]
+        assert not patients_of(table, "train") & (
+            patients_of(table, "test") | patients_of(table, "validation")
+        )
+        assert leaks_of(table, made) == []
+
+
+def test_a_fold_outside_its_count_is_refused() -> None:
+    with pytest.raises(ConfigError, match="index must be below count"):
+        parse(split.Params, {"fold": {"index": 5, "count": 5}}, "split")
+    with pytest.raises(InputError, match="split"):
+        divide(tables(3), split.Params(fold=split.Fold(index=3, count=5)))
 
 
 def test_image_only_patients_train() -> None:
