@@ -33,7 +33,7 @@ def schemas() -> dict[str, pa.Schema]:
         + [(name, text) for name in ("stage", "rule", "reason")],
         "reports": [("study_key", text), ("text", pa.large_string())],
         "labels": [("study_key", text), ("name", text), ("value", pa.int8())],
-        "audit": [*span, ("layer", text), ("rule", text)],
+        "audit": [*span, ("layer", text), ("rule", text), ("action", text), ("detail", text)],
         "split": [*ids, ("split", text), ("paired", pa.bool_()), ("provenance", text)],
     }
     return {name: pa.schema(fields) for name, fields in tables.items()}

@@ -1,8 +1,8 @@
 """Stage `deidentify`: reports without PHI, an audit without text, and the way back in restricted/.
 
-Reads restricted/check_cohort/manifest.parquet and restricted/ingest/{identities,gold_spans}.parquet. A study
-that cannot be de-identified with certainty (detector error, time-out, encoding) is quarantined and passes no
-further; a study without a report passes with no report row.
+Reads restricted/check_cohort/manifest.parquet, restricted/ingest/{identities,gold_spans}.parquet and people's decisions
+in infra/review.json. A study that cannot be de-identified with certainty (detector error, time-out, encoding)
+is quarantined and passes no further; a study without a report passes with no report row.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ import signal
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
 from components.base.config import Config
 from components.base.step import Step, StepContext
+from components.reports.deid.decisions import DECISIONS_PARTS, LAYER, Decided, NoteDecisions
+from components.reports.deid.policy import POLICIES, Action, DateOrder, Policy, PolicyName, policy_of
+from components.reports.deid.surrogates import Patient
 
 if TYPE_CHECKING:
+    from components.base.keys import KeyRing
+    from components.reports.deid.actions import Renderer
     from components.reports.deid.engine import Result
 
 CHUNK = 64
@@ -28,7 +33,10 @@ CHUNK = 64
 class Params(Config):
     """The block `deidentify`."""
 
-    action: Literal["tag"] = "tag"
+    policy: PolicyName = "tags"
+    actions: dict[str, Action] = Field(default_factory=dict)  # by kind, in place of the policy's
+    date_order: DateOrder = "mdy"
+    shift_days: tuple[int, int] = (184, 730)
     tag_times: bool = False
     review_below: float = Field(0.8, ge=0, le=1)
     timeout_s: float = Field(10.0, gt=0)
@@ -44,6 +52,9 @@ class Job(NamedTuple):
     identities: tuple[tuple[str, str], ...]
     tag_times: bool
     timeout_s: float
+    policy: Policy = POLICIES["tags"]
+    patient: Patient = Patient("")
+    decided: Decided = Decided()
 
 
 class Outcome(NamedTuple):
@@ -82,12 +93,16 @@ def handle(jobs: Sequence[Job]) -> list[Outcome]:
     from components.reports.deid.span import StudyContext
 
     deidentify = Deidentifier()
+    renderers: dict[Patient, Renderer] = {}
     outcomes = []
     for job in jobs:
         study = StudyContext(job.identities, job.tag_times)
         try:
             with time_limit(job.timeout_s):
-                outcomes.append(Outcome(job.study_key, deidentify(job.report, study, job.timeout_s)))
+                if job.patient not in renderers:
+                    renderers = {job.patient: _renderer(job)}
+                result = deidentify(job.report, study, job.timeout_s, renderers[job.patient], job.decided)
+                outcomes.append(Outcome(job.study_key, result))
         except Refusal as refusal:
             outcomes.append(Outcome(job.study_key, None, refusal.rule, refusal.reason))
         except (
@@ -97,6 +112,14 @@ def handle(jobs: Sequence[Job]) -> list[Outcome]:
             reason = f"an unexpected {type(error).__name__}"
             outcomes.append(Outcome(job.study_key, None, "deidentify.detector", reason))
     return outcomes
+
+
+def _renderer(job: Job) -> Renderer:
+    """What writes the notes of the job's patient; the key is read in each process and travels with no job."""
+    from components.base.keys import KeyRing
+    from components.reports.deid.actions import Renderer
+
+    return Renderer(job.policy, KeyRing.load() if job.policy.keyed else None, job.patient)
 
 
 def handle_all(jobs: Sequence[Job], workers: int, context: StepContext) -> list[Outcome]:
@@ -138,9 +161,13 @@ def _alone(job: Job, spawn: Any) -> Outcome:
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:
     """De-identify every study's report once and write the tables of the stage."""
+    from components.base.keys import KeyRing
     from components.cohort.manifest import read_rows, write_rows
     from components.cohort.quarantine import Quarantine
+    from components.reports.deid.decisions import load_decisions
 
+    policy = policy_of(params.policy, params.actions, params.date_order, params.shift_days)
+    ring = KeyRing.load()
     rows = read_rows(context.restricted("check_cohort") / "manifest.parquet", "manifest")
     ingest = context.restricted("ingest")
     known: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -148,8 +175,22 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
         known[row["study_key"]].append((row["kind"], row["value"]))
     quarantine = Quarantine("deidentify", context.log)
     reports, refused = _one_report_a_study(rows)
+    decisions = load_decisions(context.root.joinpath(*DECISIONS_PARTS))
+    decided, stale = _decided(decisions, reports, ring)
+    if stale:
+        context.log.warning("%d notes changed since they were reviewed: see review.parquet", len(stale))
+    people = _patients(rows, known) if policy.keyed else {}
     jobs = [
-        Job(key, text, tuple(dict.fromkeys(known[key])), params.tag_times, params.timeout_s)
+        Job(
+            key,
+            text,
+            tuple(dict.fromkeys(known[key])),
+            params.tag_times,
+            params.timeout_s,
+            policy,
+            people.get(key, Patient("")),
+            decided.get(key, Decided()),
+        )
         for key, text in reports.items()
         if key not in refused
     ]
@@ -172,8 +213,46 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
         [{k: v for k, v in row.items() if k not in keep} for row in passed],
     )
     write_rows(context.out / "labels.parquet", "labels", _labels(passed))
-    _write_texts(good, params, context)
-    return _metrics(good, passed, refused, read_rows(ingest / "gold_spans.parquet", "gold_spans"), reports)
+    review = _review_rows(good, reports, decided, stale, ring, params.review_below)
+    _write_texts(good, decided, review, context)
+    metrics = _metrics(good, passed, refused, read_rows(ingest / "gold_spans.parquet", "gold_spans"), reports)
+    return metrics | {
+        "num_notes_to_review": len({row["study_key"] for row in review}),
+        "num_notes_decided": len(decided),
+        "num_stale_decisions": len(stale),
+    }
+
+
+def _patients(
+    rows: Sequence[Mapping[str, Any]], known: Mapping[str, list[tuple[str, str]]]
+) -> dict[str, Patient]:
+    """For each study its patient: the known PHI of all the patient's studies, and the sex where they agree on it."""
+    studies: dict[str, set[str]] = defaultdict(set)
+    sexes: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        studies[row["patient_key"]].add(row["study_key"])
+        sexes[row["patient_key"]] |= {row["sex"]} - {None}
+    found: dict[str, Patient] = {}
+    for key, own in sorted(studies.items()):
+        pairs = tuple(sorted({pair for study in own for pair in known.get(study, ())}))
+        sex = next(iter(sexes[key])) if len(sexes[key]) == 1 else None
+        found |= dict.fromkeys(sorted(own), Patient(key, pairs, sex))
+    return found
+
+
+def _decided(
+    decisions: Mapping[str, NoteDecisions], reports: Mapping[str, str], ring: KeyRing
+) -> tuple[dict[str, Decided], list[str]]:
+    """The decisions that fit their note, by study; and the studies whose text is another one now, or gone."""
+    from components.reports.deid.decisions import decided, note_id
+
+    fitting, stale = {}, []
+    for key, found in sorted(decisions.items()):
+        if key in reports and note_id(ring, key, reports[key]) == found.note:
+            fitting[key] = decided(found)
+        else:
+            stale.append(key)
+    return fitting, stale
 
 
 def _one_report_a_study(
@@ -206,48 +285,80 @@ def _labels(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_texts(outcomes: Sequence[Outcome], params: Params, context: StepContext) -> None:
+def _review_rows(
+    outcomes: Sequence[Outcome],
+    reports: Mapping[str, str],
+    decided: Mapping[str, Decided],
+    stale: Sequence[str],
+    ring: KeyRing,
+    below: float,
+) -> list[dict[str, Any]]:
+    """The queue: spans with a low score or that the lexicon overruled, on which nobody has decided yet."""
+    from components.reports.deid.decisions import note_id
+
+    rows: list[dict[str, Any]] = []
+    for key, result in ((item.study_key, item.result) for item in outcomes):
+        if result is None:
+            continue
+        settled = decided.get(key, Decided()).settled
+        found = [(change.span, str(change.action)) for change in result.changes if change.span.score < below]
+        found += [(span, "kept") for span in result.overruled]
+        for span, decision in found:
+            if not settled(span):
+                who = {"kind": span.kind, "layer": span.layer, "rule": span.rule, "score": span.score}
+                place = {"start": span.start, "end": span.end, "text": reports[key][span.start : span.end]}
+                note = note_id(ring, key, reports[key])
+                rows.append({"study_key": key, "note": note, **place, **who, "decision": decision})
+    return rows + [{"study_key": key, "decision": "stale"} for key in stale]
+
+
+def _audit_rows(key: str, result: Result, decided: Decided) -> list[dict[str, Any]]:
+    """What was replaced where in the new text, and what a person let stay; without the text."""
+    rows = []
+    for change in result.changes:
+        span = change.span
+        who = {"kind": span.kind, "layer": span.layer, "rule": span.rule}
+        done = {"action": change.action, "detail": change.detail}
+        rows.append({"study_key": key, "start": change.new_start, "end": change.new_end, **who, **done})
+    who = {"kind": "", "layer": LAYER, "rule": "review.keep", "action": "keep", "detail": ""}
+    for start, end in decided.keep:
+        if not any(change.old_start < end and start < change.old_end for change in result.changes):
+            gone = [change for change in result.changes if change.old_end <= start]
+            moved = gone[-1].new_end - gone[-1].old_end if gone else 0
+            rows.append({"study_key": key, "start": start + moved, "end": end + moved, **who})
+    return sorted(rows, key=lambda row: (row["start"], row["end"]))
+
+
+def _write_texts(
+    outcomes: Sequence[Outcome],
+    decided: Mapping[str, Decided],
+    review: Sequence[Mapping[str, Any]],
+    context: StepContext,
+) -> None:
     import pyarrow as pa
 
     from components.base.files import write_table
     from components.cohort.manifest import write_rows
 
-    texts, audit, offsets, review = [], [], [], []
+    texts, audit, offsets = [], [], []
+    spots = ("old_start", "old_end", "new_start", "new_end")
     for key, result in ((item.study_key, item.result) for item in outcomes):
         if result is None:
             continue
         texts.append({"study_key": key, "text": result.text})
+        audit += _audit_rows(key, result, decided.get(key, Decided()))
         for change in result.changes:
-            span = change.span
-            who = {"kind": span.kind, "layer": span.layer, "rule": span.rule}
-            audit.append({"study_key": key, "start": change.new_start, "end": change.new_end, **who})
-            places = {
-                name: getattr(change, name) for name in ("old_start", "old_end", "new_start", "new_end")
-            }
+            places = {name: getattr(change, name) for name in spots}
             offsets.append({"study_key": key, **places, "original": change.original})
-            if span.score < params.review_below:
-                place = {"start": span.start, "end": span.end, "text": change.original}
-                review.append({"study_key": key, **place, **who, "score": span.score, "decision": "tagged"})
-        for span in result.overruled:
-            place = {"start": span.start, "end": span.end, "text": ""}
-            who = {"kind": span.kind, "layer": span.layer, "rule": span.rule}
-            review.append({"study_key": key, **place, **who, "score": span.score, "decision": "kept"})
     write_rows(context.out / "reports.parquet", "reports", texts)
     write_rows(context.out / "audit.parquet", "audit", audit)
-    text, number = pa.string(), pa.int64()
-    spots = [(name, number) for name in ("old_start", "old_end", "new_start", "new_end")]
-    layout = pa.schema([("study_key", text), *spots, ("original", pa.large_string())])
+    text, number, large = pa.string(), pa.int64(), pa.large_string()
+    layout = pa.schema([("study_key", text), *((name, number) for name in spots), ("original", large)])
     write_table(context.restricted_out / "offsets.parquet", pa.Table.from_pylist(offsets, schema=layout))
-    about: list[tuple[str, Any]] = [
-        ("text", pa.large_string()),
-        ("kind", text),
-        ("layer", text),
-        ("rule", text),
-        ("score", pa.float64()),
-        ("decision", text),
-    ]
-    layout = pa.schema([("study_key", text), ("start", number), ("end", number), *about])
-    write_table(context.restricted_out / "review.parquet", pa.Table.from_pylist(review, schema=layout))
+    about: list[tuple[str, Any]] = [("study_key", text), ("note", text), ("start", number), ("end", number)]
+    about += [("text", large), ("kind", text), ("layer", text), ("rule", text)]
+    layout = pa.schema([*about, ("score", pa.float64()), ("decision", text)])
+    write_table(context.restricted_out / "review.parquet", pa.Table.from_pylist(list(review), schema=layout))
 
 
 def _metrics(
@@ -264,11 +375,13 @@ def _metrics(
         gold[row["study_key"]].append((row["start"], row["end"]))
     kinds: Counter[str] = Counter()
     layers: Counter[str] = Counter()
+    actions: Counter[str] = Counter()
     tally = Tally()
     for item in outcomes:
         changes = item.result.changes if item.result else ()
         kinds.update(change.span.kind for change in changes)
         layers.update(change.span.layer for change in changes)
+        actions.update(change.action for change in changes)
         if item.study_key in gold:
             found = [(change.old_start, change.old_end) for change in changes]
             tally += score(reports[item.study_key], gold[item.study_key], found)
@@ -280,6 +393,7 @@ def _metrics(
         "num_spans": sum(kinds.values()),
         "spans_by_kind": dict(sorted(kinds.items())),
         "spans_by_layer": dict(sorted(layers.items())),
+        "spans_by_action": dict(sorted(actions.items())),
     }
     return metrics | (tally.metrics() if tally.notes else {})
 

@@ -1,4 +1,4 @@
-"""The de-identifier: layers in order, the lexicon, the merge, the action `tag`, repeated until nothing is left.
+"""The de-identifier: layers in order, the lexicon, the merge, repeated until nothing is left; then the actions.
 
 It fails closed: a detector's error, a time-out or an encoding that cannot be trusted raises `Refusal`, and
 the caller sets the study aside. The result depends on the note and its study only.
@@ -11,8 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from components.reports.deid.actions import Change, Piece, Renderer, residual, tagged, write
 from components.reports.deid.contacts import Contacts
 from components.reports.deid.dates import Dates
+from components.reports.deid.decisions import Decided
 from components.reports.deid.identifiers import Identifiers
 from components.reports.deid.keep import split_protected
 from components.reports.deid.known import KnownPhi
@@ -35,18 +37,6 @@ class Refusal(Exception):
     def __init__(self, rule: str, reason: str) -> None:
         super().__init__(reason)
         self.rule, self.reason = rule, reason
-
-
-@dataclass(frozen=True)
-class Change:
-    """One replacement: `[old_start, old_end)` of the raw text became `[new_start, new_end)` of the new."""
-
-    old_start: int
-    old_end: int
-    new_start: int
-    new_end: int
-    original: str
-    span: Span
 
 
 @dataclass(frozen=True)
@@ -79,24 +69,55 @@ class Deidentifier:
         """`layers` default to `default_layers()`."""
         self.layers = tuple(layers) if layers is not None else default_layers()
 
-    def __call__(self, raw: str, study: StudyContext, timeout_s: float = 10.0) -> Result:
-        """De-identify one note; raises `Refusal` when it must not be passed on."""
+    def __call__(
+        self,
+        raw: str,
+        study: StudyContext,
+        timeout_s: float = 10.0,
+        renderer: Renderer | None = None,
+        decided: Decided | None = None,
+    ) -> Result:
+        """De-identify one note; raises `Refusal` when it must not be passed on.
+
+        `renderer` writes the spans (default: tags). `decided` are a person's decisions on this very note.
+        """
         _check_encoding(raw)
         deadline = time.monotonic() + timeout_s
-        spans: list[Span] = []
+        renderer = renderer or Renderer()
+        decided = decided or Decided()
+        spans: list[Span] = merge(raw, list(decided.redact))
         overruled: list[Span] = []
-        text: str = raw
-        changes: tuple[Change, ...] = ()
+        text, changes = renderer.inner(raw, spans) if spans else (raw, ())
         for number in range(MAX_PASSES):
             found, dropped = self.detect(text, study, deadline)
             if number == 0:
                 overruled = dropped
-            new = [_to_raw(span, changes) for span in found]
+            new = decided.without_kept([_to_raw(span, changes) for span in found])
             if not new:
-                return Result(text, tuple(changes), tuple(overruled))
+                text, changes = self._written(raw, spans, study, renderer)
+                return Result(text, changes, tuple(s for s in overruled if not decided.settled(s)))
             spans = merge(raw, [*spans, *new])
-            text, changes = tag(raw, spans)
+            text, changes = renderer.inner(raw, spans)
         raise Refusal("deidentify.unstable", "the text still changes after several passes")
+
+    def _written(
+        self, raw: str, spans: list[Span], study: StudyContext, renderer: Renderer
+    ) -> tuple[str, tuple[Change, ...]]:
+        """The final text; a surrogate in which known PHI of the study turns up becomes a tag."""
+        tags: frozenset[int] = frozenset()
+        known = KnownPhi()
+        for _ in range(MAX_PASSES):
+            try:
+                text, changes = renderer(raw, spans, study, tags)
+            except Exception as error:
+                raise Refusal("deidentify.action", f"the action met a {type(error).__name__}") from None
+            if not any(change.action == "surrogate" for change in changes):
+                return text, changes
+            more = residual(text, changes, known.detect(Note(text), study))
+            if not more:
+                return text, changes
+            tags |= more
+        raise Refusal("deidentify.residual", "known PHI turns up in the surrogates")
 
     def detect(
         self, raw: str, study: StudyContext, deadline: float = float("inf")
@@ -133,19 +154,7 @@ def _check_encoding(raw: str) -> None:
 
 def tag(raw: str, spans: Sequence[Span]) -> tuple[str, tuple[Change, ...]]:
     """Replace each span by `[KIND]`; returns the new text and the changes."""
-    parts: list[str] = []
-    changes: list[Change] = []
-    place = length = 0
-    for span in spans:
-        label = f"[{span.kind}]"
-        parts += [raw[place : span.start], label]
-        length += span.start - place
-        changes.append(
-            Change(span.start, span.end, length, length + len(label), raw[span.start : span.end], span)
-        )
-        length += len(label)
-        place = span.end
-    return "".join([*parts, raw[place:]]), tuple(changes)
+    return write(raw, spans, [Piece(tagged(span), "tag") for span in spans])
 
 
 def _to_raw(span: Span, changes: Sequence[Change]) -> Span:

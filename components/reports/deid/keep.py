@@ -14,6 +14,7 @@ from components.reports.deid.span import Span
 from components.reports.lexicon import entries, mapping
 
 TAG = re.compile(r"\[[A-Z][A-Z_]{1,19}\]")
+MASKED = re.compile("█+")  # what the action `mask` leaves
 _NUMBER = r"\d{1,6}(?:[.,]\d{1,4})?"
 _UNITS = (
     r"mm|cm|m|ml|mL|cc|dl|l|mg|g|kg|mcg|µg|lbs?|hu|HU|hounsfield|mgy|mGy|mgy-cm|mGy-cm|mGy\*cm|"
@@ -130,6 +131,8 @@ def split_protected(text: Note, spans: list[Span]) -> tuple[list[Span], list[Spa
     kept, dropped = [], []
     intervals = protected(text) if any(map(_yields, spans)) else []
     tags = [match.span() for match in TAG.finditer(text.view)] if "[" in text.view else []
+    if "█" in text.view:
+        tags = sorted([*tags, *(match.span() for match in MASKED.finditer(text.view))])
     for span in sorted(spans):
         if _yields(span) and _inside(intervals, span):
             dropped.append(span)
