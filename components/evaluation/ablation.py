@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,22 +33,22 @@ class Column:
     chance: float | None
 
 
-def columns(cell: Path) -> dict[str, Column]:
-    """The measures that a cell's `artifacts/evaluate` holds."""
+def columns(cells: Sequence[Path]) -> dict[str, Column]:
+    """The measures in `artifacts/evaluate` of the folds of one arm and seed, their predictions pooled."""
     found: dict[str, Column] = {}
-    folder = cell / "artifacts" / "evaluate"
-    if (folder / "retrieval").exists():
-        found |= _retrieval(folder / "retrieval")
+    folders = [cell / "artifacts" / "evaluate" for cell in cells]
+    if (folders[0] / "retrieval").exists():
+        found |= _retrieval([folder / "retrieval" for folder in folders])
     for protocol in ("zero_shot", "linear_probe"):
-        if (folder / protocol / "predictions.parquet").exists():
-            found[f"{protocol}.auroc"] = _auroc(folder / protocol)
-    if (folder / "segmentation" / "predictions.parquet").exists():
-        found["segmentation.dice"] = _dice(folder / "segmentation")
+        if (folders[0] / protocol / "predictions.parquet").exists():
+            found[f"{protocol}.auroc"] = _auroc([folder / protocol for folder in folders])
+    if (folders[0] / "segmentation" / "predictions.parquet").exists():
+        found["segmentation.dice"] = _dice([folder / "segmentation" for folder in folders])
     return found
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    return list(read_table(folder / "predictions.parquet").to_pylist())
+def _rows(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    return [row for folder in folders for row in read_table(folder / "predictions.parquet").to_pylist()]
 
 
 def _studies(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -56,25 +56,28 @@ def _studies(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return dict(sorted({row["study_key"]: row["patient_key"] for row in rows}.items()))
 
 
-def _retrieval(folder: Path) -> dict[str, Column]:
-    rows, metrics = _rows(folder), read_json(folder / "metrics.json")
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _retrieval(folders: Sequence[Path]) -> dict[str, Column]:
+    rows, metrics = _rows(folders), [read_json(folder / "metrics.json") for folder in folders]
     known = _studies(rows)
     found = {}
     for direction, short in DIRECTIONS.items():
         ranks = {row["study_key"]: row["rank"] for row in rows if row["direction"] == direction}
         order = np.array([ranks[key] for key in known], dtype=np.float64)
         for k in RECALLS:
-            if f"recall_at_{k}" not in metrics[direction]:
+            if not all(f"recall_at_{k}" in fold[direction] for fold in metrics):
                 continue
-            hit = (order <= k).astype(np.float64)
-            chance = metrics[direction][f"recall_at_{k}"]["chance"]
-            metric = st.weighted_mean(hit)
+            chance = _mean(fold[direction][f"recall_at_{k}"]["chance"] for fold in metrics)
+            metric = st.weighted_mean((order <= k).astype(np.float64))
             found[f"retrieval.{short}.r{k}"] = Column(metric, tuple(known.values()), tuple(known), chance)
     return found
 
 
-def _auroc(folder: Path) -> Column:
-    rows = _rows(folder)
+def _auroc(folders: Sequence[Path]) -> Column:
+    rows = _rows(folders)
     known = _studies(rows)
     place = {key: at for at, key in enumerate(known)}
     parts: list[tuple[st.Metric, npt.NDArray[np.intp]]] = []
@@ -86,8 +89,8 @@ def _auroc(folder: Path) -> Column:
     return Column(st.macro(parts), tuple(known.values()), tuple(known), 0.5)
 
 
-def _dice(folder: Path) -> Column:
-    rows, metrics = _rows(folder), read_json(folder / "metrics.json")
+def _dice(folders: Sequence[Path]) -> Column:
+    rows, metrics = _rows(folders), [read_json(folder / "metrics.json") for folder in folders]
     known = _studies(rows)
     classes = sorted({row["class"] for row in rows})
     values = np.full((len(known), len(classes)), np.nan)
@@ -95,10 +98,10 @@ def _dice(folder: Path) -> Column:
     for row in rows:
         if row["dice"] is not None:
             values[place[row["study_key"]], classes.index(row["class"])] = row["dice"]
-    metric = st.macro(
-        [(st.weighted_mean(values[:, at]), np.arange(len(known))) for at in range(len(classes))]
-    )
-    return Column(metric, tuple(known.values()), tuple(known), metrics["mean_dice"]["chance"])
+    everyone = np.arange(len(known))
+    metric = st.macro([(st.weighted_mean(values[:, at]), everyone) for at in range(len(classes))])
+    chance = _mean(fold["mean_dice"]["chance"] for fold in metrics)
+    return Column(metric, tuple(known.values()), tuple(known), chance)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,9 @@ class Row:
     step_s: float | None
 
 
+Measured: TypeAlias = dict[str, list[tuple[int, dict[str, Column]]]]
+
+
 def mean_metric(parts: Sequence[st.Metric]) -> st.Metric:
     """The mean of several metrics in every resample."""
     return lambda weights: np.mean([part(weights) for part in parts], axis=0)
@@ -125,9 +131,7 @@ def aggregate(
 
     Raises `InputError` if two cells were measured on different studies: their figures cannot be compared.
     """
-    measured: dict[str, list[tuple[Mapping[str, Any], dict[str, Column]]]] = {}
-    for result, folder in cells:
-        measured.setdefault(str(result["arm"]), []).append((result, columns(folder)))
+    measured = _measure(cells)
     _require_same_studies(measured)
     rows = []
     for arm, found in measured.items():
@@ -148,14 +152,25 @@ def aggregate(
                     chance=0.0,
                     unit=name,
                 )
-        times = [float(result["step_s"]) for result, _ in found if result["step_s"]]
+        times = [float(one["step_s"]) for one, _ in cells if one["arm"] == arm and one["step_s"]]
         step_s = float(np.median(times)) if times else None
-        seeds = tuple(int(result["seed"]) for result, _ in found)
+        seeds = tuple(seed for seed, _ in found)
         rows.append(Row(arm, seeds, estimates, spread, differences, step_s))
     return rows
 
 
-def _require_same_studies(measured: Mapping[str, list[tuple[Mapping[str, Any], dict[str, Column]]]]) -> None:
+def _measure(cells: Sequence[tuple[Mapping[str, Any], Path]]) -> Measured:
+    """Arm -> (seed, measures) with the folds of a seed pooled, in the order of the cells."""
+    folds: dict[tuple[str, int], list[Path]] = {}
+    for result, folder in cells:
+        folds.setdefault((str(result["arm"]), int(result["seed"])), []).append(folder)
+    measured: Measured = {}
+    for (arm, seed), folders in folds.items():
+        measured.setdefault(arm, []).append((seed, columns(folders)))
+    return measured
+
+
+def _require_same_studies(measured: Measured) -> None:
     seen: dict[str, tuple[str, ...]] = {}
     for arm, found in measured.items():
         for _, part in found:

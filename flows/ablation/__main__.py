@@ -1,4 +1,4 @@
-"""Run or go on with the ablation of params.yaml: `python -m flows.ablation [--arms A B] [--out FOLDER]`."""
+"""Run or go on with an ablation of params.yaml: `python -m flows.ablation [NAME] [--arms A B] [--out FOLDER]`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from components.base.errors import VelvetError
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="flows.ablation", description=(__doc__ or "").splitlines()[0])
+    top.add_argument("name", nargs="?", default="phantom", help="an entry of the block `ablation`")
     top.add_argument("--arms", nargs="+", metavar="ARM", help="these arms only")
-    top.add_argument("--out", type=Path, help="default: artifacts/ablation below the root")
+    top.add_argument("--out", type=Path, help="default: artifacts/ablation/NAME below the root")
     top.add_argument("--dry-run", action="store_true", help="list the cells and what is done")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return top
 
 
-def run(arms: Sequence[str] | None, out: Path | None, dry: bool) -> int:
+def run(name: str, arms: Sequence[str] | None, out: Path | None, dry: bool) -> int:
     """Plan, run what is missing, write the tables and pictures."""
     from components.base.config import PARAMS_FILE, load_params
     from components.base.files import write_bytes, write_text
@@ -29,23 +30,23 @@ def run(arms: Sequence[str] | None, out: Path | None, dry: bool) -> int:
     from components.evaluation.ablation_page import curves_picture, markdown, picture, table_csv
     from components.evaluation.statistics import Bootstrap
     from flows.ablation.plan import make_plan
-    from flows.ablation.run import git_state, run_plan, work_folder
+    from flows.ablation.run import describe, git_state, run_plan, work_folder
     from flows.environment import project_root
     from flows.workspace import exclusive
 
     root = project_root()
-    plan = make_plan(root, load_params(root / PARAMS_FILE), arms)
+    plan = make_plan(root, load_params(root / PARAMS_FILE), name, arms)
     if dry:
         for cell in plan.cells:
             done = (work_folder(root) / "cells" / cell.key / "result.json").exists()
-            print(f"{cell.key}  {cell.arm:24} seed {cell.seed}  {'done' if done else 'to do'}")
+            print(f"{cell.key}  {'done ' if done else 'to do'}  {describe(cell)}")
         return 0
     with exclusive(root):
         cells = run_plan(root, plan, lambda line: print(line, flush=True))
     settings = plan.settings
     rows = aggregate(cells, settings.baseline, Bootstrap(2000, seed=7))
     titles = {name: arm.title for name, arm in settings.arms.items()}
-    folder = out or root / "artifacts" / "ablation"
+    folder = out or root / "artifacts" / "ablation" / name
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(rows, titles, settings.baseline)
     curves: dict[str, list[Path]] = {}
@@ -54,8 +55,8 @@ def run(arms: Sequence[str] | None, out: Path | None, dry: bool) -> int:
     write_text(folder / "table.md", text + "\n")
     write_text(folder / "table.csv", table_csv(rows))
     write_bytes(folder / "table.png", picture(rows, titles))
-    for name in ("validation.report_contrast", "validation.total"):
-        write_bytes(folder / f"{name.replace('.', '_')}.png", curves_picture(curves, titles, name))
+    for wanted in ("validation.report_contrast", "validation.total"):
+        write_bytes(folder / f"{wanted.replace('.', '_')}.png", curves_picture(curves, titles, wanted))
     print(text)
     print(f"\ncode {git_state(root)}, data {plan.data_key}; tables and pictures in {folder.name}/")
     return 0
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = parser().parse_args(argv)
     try:
-        return run(args.arms, args.out, args.dry_run)
+        return run(args.name, args.arms, args.out, args.dry_run)
     except VelvetError as error:
         if args.debug:
             traceback.print_exc()

@@ -15,8 +15,10 @@ from components.base.errors import ConfigError
 from components.base.stages import STAGES
 from components.base.validate import check_blocks
 
-SHARED = tuple(stage.name for stage in STAGES[: [stage.name for stage in STAGES].index("pretrain")])
-"""The stages before training: run once, the same for every arm."""
+SHARED = tuple(stage.name for stage in STAGES[: [stage.name for stage in STAGES].index("split")])
+"""The stages before the split: run once, the same for every arm."""
+OWN = ("split", "pretrain", "finetune", "evaluate")
+"""The stages of a cell."""
 ROOMS = ("base", "cohort", "reports", "volumes")
 """The rooms whose code the shared stages depend on; a cell depends on the ones after them too."""
 CELL_ROOMS = ("encoders", "objectives", "pretraining", "downstream", "evaluation")
@@ -31,9 +33,14 @@ class Arm(Config):
 
 
 class Ablation(Config):
-    """The block `ablation`: arms by name, the arm that differences are taken to, seeds, and finetune tasks."""
+    """An entry of the block `ablation`: arms by name, the arm that differences are taken to, seeds and folds.
+
+    `folds` 0 keeps the split of the preset; 3 or more is a cross-validation by patient, every arm on every fold.
+    `jobs` cells run at once, each with `threads` threads.
+    """
 
     seeds: list[int] = Field(min_length=1)
+    folds: int = Field(ge=0)
     baseline: str
     jobs: int = Field(ge=1)
     threads: int = Field(ge=1)
@@ -46,6 +53,7 @@ class Cell:
 
     arm: str
     seed: int
+    fold: int
     values: Mapping[str, Any]
     key: str
 
@@ -70,33 +78,42 @@ def code_hash(root: Path, rooms: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def make_plan(root: Path, values: Mapping[str, Any], arms: Sequence[str] | None = None) -> Plan:
-    """Resolve every arm and seed; arms whose shared stages differ are refused with the difference."""
-    settings = parse(Ablation, lookup(values, "ablation"), "ablation")
-    lookup(settings.arms, settings.baseline)
-    for name in arms or ():
-        lookup(settings.arms, name)
-    chosen = [name for name in settings.arms if arms is None or name in arms]
-    resolved = {name: resolve_arm(values, settings.arms[name]) for name in chosen}
+def make_plan(root: Path, values: Mapping[str, Any], name: str, arms: Sequence[str] | None = None) -> Plan:
+    """Resolve every arm, seed and fold; arms whose shared stages differ are refused with the difference."""
+    settings = parse(Ablation, lookup(values, f"ablation.{name}"), f"ablation.{name}")
+    for arm in [settings.baseline, *(arms or ())]:
+        lookup(settings.arms, arm)
+    chosen = [arm for arm in settings.arms if arms is None or arm in arms]
+    resolved = {arm: resolve_arm(values, settings.arms[arm]) for arm in chosen}
     shared = {stage: resolved[chosen[0]][stage] for stage in SHARED}
-    for name, found in resolved.items():
-        lines = difference(shared, {stage: found[stage] for stage in SHARED})
-        if lines:
-            raise ConfigError(
-                f"arm {name} has other data than arm {chosen[0]}: {lines[0]}",
-                rule="ablation.data",
-                fix="give every arm the same values of the stages before pretrain",
-            )
+    _require_same_data(resolved)
     data_key = fingerprint({"params": shared, "code": code_hash(root, ROOMS)})
     code = code_hash(root, CELL_ROOMS)
     cells = []
     for seed in settings.seeds:
-        for name in chosen:
-            seeded = with_overrides(resolved[name], seeds_of(resolved[name], seed))
-            own = {stage: block for stage, block in seeded.items() if stage not in SHARED}
-            key = fingerprint({"data": data_key, "code": code, "params": own})
-            cells.append(Cell(name, seed, seeded, key))
+        for arm in chosen:
+            for fold in range(max(1, settings.folds)):
+                seeded = with_overrides(resolved[arm], _own_values(resolved[arm], seed, fold, settings.folds))
+                own = {stage: seeded[stage] for stage in OWN}
+                key = fingerprint({"data": data_key, "code": code, "params": own})
+                cells.append(Cell(arm, seed, fold, seeded, key))
     return Plan(settings, shared, data_key, cells)
+
+
+def _require_same_data(resolved: Mapping[str, Mapping[str, Any]]) -> None:
+    stages = [*SHARED, "split"]
+    first, *others = resolved
+    for arm in others:
+        lines = difference(
+            {stage: resolved[first][stage] for stage in stages},
+            {stage: resolved[arm][stage] for stage in stages},
+        )
+        if lines:
+            raise ConfigError(
+                f"arm {arm} has other data than arm {first}: {lines[0]}",
+                rule="ablation.data",
+                fix="give every arm the same values of the stages before pretrain",
+            )
 
 
 def resolve_arm(values: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
@@ -107,9 +124,11 @@ def resolve_arm(values: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
     return {name: block for name, block in resolved.items() if name in names}
 
 
-def seeds_of(values: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """A seed of training (weights, order, augmentation) and of the segmentation that is fine-tuned from it."""
-    chosen = {"pretrain.seed": seed}
+def _own_values(values: Mapping[str, Any], seed: int, fold: int, folds: int) -> dict[str, Any]:
+    """A seed of training (weights, order, augmentation) and of the segmentation tuned from it, and the fold."""
+    chosen: dict[str, Any] = {"pretrain.seed": seed}
     if "segmentation" in values["finetune"]:
         chosen["finetune.segmentation.seed"] = seed
+    if folds:
+        chosen["split.fold"] = {"index": fold, "count": folds}
     return chosen

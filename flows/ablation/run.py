@@ -19,11 +19,9 @@ from typing import Any
 from components.base.errors import TrainingError
 from components.base.files import read_json, restricted_folder, write_json, write_text
 from components.pretraining.pretrain import MALLOC
-from flows.ablation.plan import SHARED, Cell, Plan
+from flows.ablation.plan import OWN, SHARED, Cell, Plan
 from flows.environment import environment
 from flows.supervise import supervised
-
-OWN = ("pretrain", "finetune", "evaluate")
 
 
 def work_folder(root: Path) -> Path:
@@ -82,6 +80,11 @@ def run_stages(root: Path, folder: Path, stages: tuple[str, ...], threads: int, 
         )
 
 
+def describe(cell: Cell) -> str:
+    """A cell in words."""
+    return f"{cell.arm} seed {cell.seed}" + (f" fold {cell.fold}" if cell.values["split"].get("fold") else "")
+
+
 def run_cell(root: Path, data: Path, cell: Cell, threads: int) -> dict[str, Any]:
     """Train and evaluate one cell unless it is done; returns its result."""
     folder = work_folder(root) / "cells" / cell.key
@@ -95,15 +98,16 @@ def run_cell(root: Path, data: Path, cell: Cell, threads: int) -> dict[str, Any]
         link = folder / "artifacts" / stage
         if not link.is_symlink() and (data / "artifacts" / stage).exists():
             link.symlink_to(data / "artifacts" / stage)
-    for stage in OWN[1:]:  # what an earlier try left half-done
+    for stage in ("finetune", "evaluate"):  # what an earlier try left half-done
         shutil.rmtree(folder / "artifacts" / stage, ignore_errors=True)
     began = time.monotonic()
-    run_stages(root, folder, OWN, threads, f"arm {cell.arm}, seed {cell.seed}")
+    run_stages(root, folder, OWN, threads, describe(cell))
     training = read_json(folder / "logs" / "pretrain.resources.json")
     steps = int(values["pretrain"]["num_steps"])
     result = {
         "arm": cell.arm,
         "seed": cell.seed,
+        "fold": cell.fold,
         "key": cell.key,
         "seconds": round(time.monotonic() - began, 1),
         "step_s": round(training["wall_s"] / steps, 4) if steps else None,
@@ -123,7 +127,7 @@ def run_plan(root: Path, plan: Plan, say: Callable[[str], None] = print) -> list
     def one(cell: Cell) -> dict[str, Any]:
         known = (work_folder(root) / "cells" / cell.key / "result.json").exists()
         result = run_cell(root, data, cell, settings.threads)
-        say(f"{cell.arm} seed {cell.seed}: " + ("already done" if known else f"{result['seconds']:.0f} s"))
+        say(f"{describe(cell)}: " + ("already done" if known else f"{result['seconds']:.0f} s"))
         return result
 
     with ThreadPoolExecutor(settings.jobs) as pool:

@@ -12,7 +12,7 @@ import pytest
 
 from components.base.config import load_params
 from components.base.errors import ConfigError, InputError
-from components.base.files import write_json, write_table
+from components.base.files import read_table, write_json, write_table
 from components.evaluation.ablation import aggregate
 from components.evaluation.ablation_page import curves_picture, markdown, picture, table_csv
 from components.evaluation.statistics import Bootstrap
@@ -25,8 +25,15 @@ def values() -> dict[str, Any]:
     """The project's parameters with a small ablation."""
     found = load_params(ROOT / "params.yaml")
     found["recipes"] = {"one": ["report_contrast"]}
-    found["ablation"] = {
+    found["ablation"] = {"small": settings()}
+    return found
+
+
+def settings() -> dict[str, Any]:
+    """Two arms and two seeds."""
+    return {
         "seeds": [1, 2],
+        "folds": 0,
         "baseline": "one",
         "jobs": 1,
         "threads": 1,
@@ -35,11 +42,10 @@ def values() -> dict[str, Any]:
             "all": {"preset": "tiny", "title": "all", "overrides": {"pretrain.num_steps": 100}},
         },
     }
-    return found
 
 
 def test_cells_are_arms_times_seeds_and_share_their_data(values: dict[str, Any]) -> None:
-    plan = make_plan(ROOT, values)
+    plan = make_plan(ROOT, values, "small")
     assert [(cell.arm, cell.seed) for cell in plan.cells] == [("one", 1), ("all", 1), ("one", 2), ("all", 2)]
     assert len({cell.key for cell in plan.cells}) == 4
     weights = {
@@ -54,14 +60,14 @@ def test_cells_are_arms_times_seeds_and_share_their_data(values: dict[str, Any])
         == 2
     )
     assert all(cell.values[stage] == plan.shared[stage] for cell in plan.cells for stage in SHARED)
-    assert make_plan(ROOT, values, ["all"]).cells[0].key == plan.cells[1].key
+    assert make_plan(ROOT, values, "small", ["all"]).cells[0].key == plan.cells[1].key
 
 
 def test_a_changed_parameter_changes_only_the_cells_it_concerns(values: dict[str, Any]) -> None:
-    before = {(cell.arm, cell.seed): cell.key for cell in make_plan(ROOT, values).cells}
+    before = {(cell.arm, cell.seed): cell.key for cell in make_plan(ROOT, values, "small").cells}
     changed = copy.deepcopy(values)
-    changed["ablation"]["arms"]["all"]["overrides"]["pretrain.num_steps"] = 101
-    after = {(cell.arm, cell.seed): cell.key for cell in make_plan(ROOT, changed).cells}
+    changed["ablation"]["small"]["arms"]["all"]["overrides"]["pretrain.num_steps"] = 101
+    after = {(cell.arm, cell.seed): cell.key for cell in make_plan(ROOT, changed, "small").cells}
     assert {cell for cell in before if before[cell] != after[cell]} == {("all", 1), ("all", 2)}
 
 
@@ -75,11 +81,21 @@ def test_a_changed_parameter_changes_only_the_cells_it_concerns(values: dict[str
     ],
 )
 def test_mistakes_name_the_arm_or_key(values: dict[str, Any], change: dict[str, Any], expected: str) -> None:
-    values["ablation"]["arms"]["all"] |= change
+    values["ablation"]["small"]["arms"]["all"] |= change
     with pytest.raises(ConfigError) as caught:
-        make_plan(ROOT, values)
+        make_plan(ROOT, values, "small")
     assert expected in caught.value.render()
     assert len(caught.value.render().splitlines()) < 5
+
+
+def test_folds_multiply_the_cells_and_divide_the_patients(values: dict[str, Any]) -> None:
+    values["ablation"]["small"] |= {"folds": 3, "seeds": [1]}
+    cells = make_plan(ROOT, values, "small").cells
+    assert [(cell.arm, cell.fold) for cell in cells] == [
+        (arm, at) for arm in ("one", "all") for at in range(3)
+    ]
+    assert cells[4].values["split"]["fold"] == {"index": 1, "count": 3}
+    assert len({cell.key for cell in cells}) == 6
 
 
 def write_cell(folder: Path, seed: int, shift: float, patients: int = 40) -> Path:
@@ -133,6 +149,28 @@ def test_a_real_difference_is_found_and_no_difference_is_not(tmp_path: Path) -> 
     assert chance.low < chance.chance < chance.high  # type: ignore[operator]
     assert rows["base"].seeds == (0, 1, 2)
     assert rows["base"].spread[measure] > 0
+
+
+def test_the_folds_of_a_seed_are_pooled(tmp_path: Path) -> None:
+    whole = write_cell(tmp_path / "whole", 5, 1.5)
+    cells: list[tuple[dict[str, Any], Path]] = []
+    for fold in range(2):
+        folder = tmp_path / f"fold-{fold}"
+        for protocol in ("linear_probe", "retrieval"):
+            table = read_table(whole / "artifacts" / "evaluate" / protocol / "predictions.parquet")
+            rows = [row for row in table.to_pylist() if int(row["patient_key"][-2:]) % 2 == fold]
+            (folder / "artifacts" / "evaluate" / protocol).mkdir(parents=True)
+            target = folder / "artifacts" / "evaluate" / protocol
+            write_table(target / "predictions.parquet", pa.Table.from_pylist(rows))
+        recall = {f"recall_at_{k}": {"chance": k / 40} for k in (1, 5, 10)}
+        write_json(target / "metrics.json", {"report_to_volume": recall, "volume_to_report": recall})
+        cells.append(({"arm": "base", "seed": 0, "fold": fold, "step_s": None}, folder))
+    (pooled,) = aggregate(cells, "base", Bootstrap(100, seed=1))
+    (one,) = aggregate([({"arm": "base", "seed": 0, "step_s": None}, whole)], "base", Bootstrap(100, seed=1))
+    measure = "linear_probe.auroc"
+    assert pooled.estimates[measure] == one.estimates[measure]
+    assert pooled.estimates["retrieval.r2v.r1"].chance == pytest.approx(1 / 40)
+    assert pooled.seeds == (0,)
 
 
 def test_arms_measured_on_other_studies_are_refused(tmp_path: Path) -> None:
