@@ -125,11 +125,28 @@ def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
 
 
 def with_preset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """`values` with the dotted overrides of `presets.NAME` applied, then for `NAME/RECIPE` the recipe."""
+    """`values` with the dotted overrides of `presets.NAME` applied, then for `NAME/RECIPE` the recipe.
+
+    A preset that `extends` another one is applied on top of it.
+    """
     name, _, recipe = name.partition("/")
-    preset = lookup(values, f"presets.{name}")
-    changed = with_overrides(values, preset or {})
-    return with_recipe(changed, recipe) if recipe else changed
+    chain: list[dict[str, Any]] = []
+    seen: list[str] = []
+    while name:
+        if name in seen:
+            raise ConfigError(
+                f"preset {name} extends itself",
+                rule="params.extends",
+                fix=f"correct presets.{seen[-1]}.extends",
+            )
+        seen.append(name)
+        preset = dict(lookup(values, f"presets.{name}") or {})
+        name = str(preset.pop("extends", ""))
+        chain.insert(0, preset)
+    changed = json.loads(json.dumps(values))
+    for preset in chain:
+        changed = with_overrides(changed, preset)
+    return with_recipe(changed, recipe) if recipe else dict(changed)
 
 
 def with_recipe(values: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -65,6 +65,19 @@ def test_overrides_copy_and_never_add() -> None:
             with_overrides(values, {dotted: 1})
 
 
+def test_a_preset_extends_another() -> None:
+    values = {
+        "a": {"b": 1, "c": 1},
+        "presets": {"big": {"a.b": 9, "a.c": 9}, "bigger": {"extends": "big", "a.c": 10}},
+    }
+    assert with_preset(values, "bigger")["a"] == {"b": 9, "c": 10}
+    values["presets"] = {"one": {"extends": "two"}, "two": {"extends": "one"}, "lost": {"extends": "onne"}}
+    with pytest.raises(ConfigError, match="extends itself"):
+        with_preset(values, "one")
+    with pytest.raises(ConfigError, match="onne"):
+        with_preset(values, "lost")
+
+
 def test_a_recipe_leaves_only_its_objectives_their_weights() -> None:
     objectives = {"a": {"weight": 2.0, "dim": 3}, "b": {}, "c": {"weight": 0.0}}
     values = {
