@@ -10,57 +10,88 @@ import re
 from functools import lru_cache
 
 PRESENT, ABSENT, UNCERTAIN = "present", "absent", "uncertain"
+UNASSESSED = "not_assessed"
 
 _NO_CHANGE = (
     r"(?:significant |interval |appreciable |substantial |definite |obvious |marked |"
-    r"relevant )*(?:change|interval|increase|decrease|progression|growth|enlargement of|"
-    r"difference|worsening|improvement|doubt|longer)"
+    r"relevant |further |apparent )*(?:change|interval|increase|decrease|progression|growth|enlargement of|"
+    r"difference|worsening|improvement|doubt|longer|resolution|regression)"
+)
+PRIOR = (
+    r" (?:on|in|at|during|as of) (?:the |an? |any |his |her )?(?:\[date\]|(?:most )?(?:prior|previous|earlier|"
+    r"last|preceding|comparison|"
+    r"older?|outside|initial|baseline|past|recent prior)\b|(?:19|20)\d\d\b|\d{1,2}[/.-]\d|"
+    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b)| previously| before\b| earlier\b| then\b"
 )
 _DENIED_BEFORE = (
-    rf"\bno\b(?! {_NO_CHANGE})|\bnot\b(?! (?:only|excluded?|ruled out|(?:significantly |"
-    rf"substantially )?(?:changed|different)|be (?:excluded|ruled out)|certain|clear|exclude|"
-    rf"rule out|necessarily|without|adequately|well))"
-    rf"|\bwithout\b(?! {_NO_CHANGE})|\bwith no\b(?! {_NO_CHANGE})|\babsence of\b|\bnegative for\b|"
-    rf"\bfree (?:of|from)\b|\bclear of\b|\bdevoid of\b|\black(?:s|ing)? (?:of )?|\bdenie[sd]\b|"
-    rf"\brather than\b|\bneither\b|\bnor\b"
+    rf"\bno\b(?! {_NO_CHANGE})|\bnot\b(?! (?:only|excluded?|ruled out|(?:significantly |completely |entirely |fully |"
+    rf"substantially )?(?:changed|different|resolved|cleared|improved|decreased|increased)|be (?:excluded|ruled out)|"
+    rf"certain|clear|exclude|rule out|necessarily|without|adequately|well\b|optimal\w*|definitely excluded|"
+    rf"entirely exclude))"
+    rf"|\b(?:is|are|was|were|do|does|did|has|have)n['\u2019]t\b(?! (?:exclude|rule out|resolved|changed))"
+    rf"|\bwithout\b(?! {_NO_CHANGE})|\bwith no\b(?! {_NO_CHANGE})|\babsence of\b|\bnegative (?:\w+ )?for\b|"
+    rf"\bfree (?:of|from)\b|\bclear of\b|\bdevoid of\b|\black(?:s|ing)? (?:of )?|\bdenie[sd]\b|\bdenying\b|"
+    rf"\brather than\b|\binstead of\b|\bneither\b|\bnor\b|\bunremarkable for\b|\bargues? against\b|"
+    rf"\babsent\b(?! (?:on|in|at))"
     r"|\b(?:has|have) been (?:ruled out|excluded)\b|\bexcludes?\b|\brules? out\b(?=[^.]{0,6}$)|"
-    r"\bresolution of\b|\bresolved\b|\bfails? to\b|\bnone of\b|\bnever\b|\binterval (?:clearing|"
-    r"removal) of\b|\bremoval of\b|\bstatus post (?:removal|resection) of\b"
+    r"(?<!incomplete )(?<!partial )(?<!near )(?<!near-complete )(?<!no )\bresolution of\b|"
+    r"(?<!partially )(?<!nearly )(?<!almost )(?<!not )\bresolved\b|\bfail(?:s|ed|ing)? to\b|\bnone of\b|\bnever\b|"
+    r"\binterval (?:clearing|removal) of\b|\bremoval of\b|\bnon-?visuali[sz]ation of\b|"
+    r"\b(?:status post|s/p|after|following) (?:\w+ )?(?:removal|resection|repair|excision|drainage|evacuation|"
+    r"correction) of\b"
 )
 _DOUBT_BEFORE = (
-    r"\bpossibl[ey]\b|\bpossibility of\b|\bprobabl[ey]\b|\blikely\b|\bsuspicious for\b|"
-    r"\bsuspected\b|\bsuspicion (?:of|for)\b|\bconcern(?:ing)? (?:for|of)\b|\bquestion(?:able| of|"
-    r"ed)?\b|\bmay\b|\bmight\b|\bcould\b|\bcannot (?:exclude|rule out)\b|\bcan not (?:exclude|"
+    r"\bpossibl[ey]\b|\bpossibility of\b|\bprobabl[ey]\b|(?<!un)\blikely\b|\bsuspicious for\b|"
+    r"\bsuspect(?:ed|s)?\b|\bsuspicion (?:of|for)\b|\bconcern(?:ing)? (?:for|of)\b|\bquestion(?:able| of|"
+    r"ed)?\b|\bmay\b|\bmight\b|\bcould\b|\b(?:cannot|can not|can['\u2019]t|could not) (?:\w+ly )?(?:exclude|"
     r"rule out)\b"
-    r"|\bcan't (?:exclude|rule out)\b|\bnot (?:exclude|rule out)\b|\bversus\b|\bvs\b|"
+    r"|\bnot (?:\w+ly )?(?:exclude|rule out)\b|\b(?:difficult|hard) to (?:exclude|rule out)\b|\bversus\b|\bvs\b|"
     r"\bdifferential\b|\bsuggest(?:s|ive|ing|ed)?\b|\brule out\b|\br/o\b|\bevaluate for\b|"
-    r"\bassess for\b|\bequivocal\b|\bindeterminate for\b|\bpotential(?:ly)?\b|\bpresumed\b|"
-    r"\bworrisome for\b"
-    r"|\bfavou?r(?:s|ed|ing)?\b|\?|\bif\b|\bunlikely\b|\bshould be (?:considered|excluded)\b|\bapparent\b"
+    r"\bassess for\b|\bequivocal\b|\bindeterminate for\b|\bpotential(?:ly)?\b|\bpresumed\b|\bpresumably\b|"
+    r"\bworrisome for\b|\bwhether\b|\bunclear if\b|\b(?:un)?certain (?:if|for)\b|^should (?:an?|the|any|"
+    r"there)\b|\bperhaps\b"
+    r"|\bfavou?r(?:s|ed|ing)?\b|\?|\bif\b|\bunlikely\b|\bless likely\b|\bdoubtful\b|"
+    r"\bshould be (?:considered|excluded)\b|\bapparent\b|\braises? the (?:possibility|question)\b|"
+    r"\bcompatible with either\b"
 )
 _SEEN = (
     r"(?:seen|identified|present|observed|detected|visuali[sz]ed|noted|evident|appreciated|"
-    r"demonstrated|found|visible|apparent|shown|recogni[sz]ed|depicted|encountered)"
+    r"demonstrated|found|visible|apparent|shown|recogni[sz]ed|depicted|encountered|revealed|displayed|discernible|"
+    r"discerned|documented|monitored|noticed|encountered)"
 )
+_AUX = r"(?:is|are|was|were|has been|have been|has|have|can be|could be)"
 _DENIED_AFTER = re.compile(
-    rf"\b(?:is|are|was|were|has been|have been|has|have|can be|could be)? ?(?:not|no longer|"
-    rf"never)(?: \w+ly)?(?: been| be)? ?(?:definite\w* |clearly )?{_SEEN}\b(?! (?:on|in|"
-    rf"at) (?:\[date\]|(?:the )?(?:prior|previous|earlier|last|comparison))| previously| before)|"
-    rf"\b(?:is|are|was|were|has|have)(?: been| now| completely| since| interval\w*)* (?:absent|"
-    rf"excluded|ruled out|resolved|cleared|removed|disappeared)\b"
-    r"|\b(?:cannot|can not|could not) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|"
-    r"demonstrated)\b|^[\w ]{0,12}: ?(?:no\b|none|negative|absent|nil)|\b(?:is|are|was|"
-    r"were) (?:absent|negative|unlikely to be present)\b|^[ ,]*(?:resolved|absent|not seen|"
-    r"not identified|not present|none)\b"
+    rf"\b(?:{_AUX} ?(?:not|no longer|never)|(?:is|are|was|were|has|have)n['\u2019]t|"
+    rf"no longer)(?: \w+ly)?(?: been| be)? ?"
+    rf"(?:definite\w* |clearly |a )?(?:{_SEEN}|feature|finding|enlarged|thickened|dilated)\b(?!{PRIOR})|"
+    rf"\b(?:is|are|was|were|has|have)(?: been| now| completely| since| interval\w*| entirely| fully)* (?:absent|"
+    rf"excluded|ruled out|resolved|cleared|removed|disappeared|subsided|vanished|gone|"
+    rf"regressed completely)\b(?!{PRIOR})"
+    rf"|\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|"
+    rf"demonstrated|found|discerned)\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|nil)|"
+    rf"\b(?:is|are|was|were) (?:negative|unlikely to be present)\b|"
+    rf"^[ ,]*(?:resolved|absent|not (?:seen|identified|present|observed|detected|visuali[sz]ed)|none)\b(?!{PRIOR})"
 )
 _DOUBT_AFTER = re.compile(
-    r"\b(?:cannot|can not|can't|could not) be (?:\w+ly |completely )?(?:excluded|ruled out)\b|"
+    r"\b(?:cannot|can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out)\b|"
     r"\bnot (?:be )?(?:\w+ly )?(?:excluded|ruled out)\b|\b(?:is|are|was|were) (?:suspected|"
-    r"possible|likely|probable|questioned|questionable|unlikely|favou?red|not certain|equivocal|"
-    r"in the differential)\b"
+    r"possible|likely|probable|questioned|questionable|unlikely|favou?red|not certain|uncertain|equivocal|doubtful|"
+    r"difficult to exclude|less likely|in question|in the differential)\b"
     r"|\b(?:may|might|could) be (?:present|considered|seen)\b|\bversus\b|\bvs\b|^ ?\?|"
-    r"\bshould be (?:considered|excluded)\b|\bto be (?:considered|excluded)\b|\bsuspected$|"
-    r"\bunlikely\b|\bdifferential\b|\bin the differential\b"
+    r"\bshould be (?:considered|excluded)\b|\bto be (?:considered|excluded)\b|\bsuspected$|\bsuspected[.,]|"
+    r"\bunlikely\b|\bdifferential\b|\bin the differential\b|"
+    r"\b(?:is|are|was|were) (?:not well|poorly|not clearly|not optimally|suboptimally) (?:seen|visuali[sz]ed|"
+    r"evaluated|demonstrated|assessed)\b"
+)
+_UNASSESSED_AFTER = re.compile(
+    r"\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:assessed|evaluated|judged|commented|"
+    r"determined)\b|"
+    r"\b(?:is|are|was|were) (?:not (?:assessed|evaluated|evaluable|assessable)|non-?diagnostic|"
+    r"(?:severely |markedly )?(?:limited|suboptimal|degraded|precluded))\b"
+)
+_UNASSESSED_BEFORE = re.compile(
+    r"\b(?:evaluation|assessment|detection|sensitivity|characteri[sz]ation|exclusion|screening|"
+    r"surveillance) (?:of|for) (?:[\w-]+ ){0,4}$"
 )
 _END_ALWAYS = (
     r";|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bexcept(?:ing)?\b|\bapart from\b|"
@@ -68,16 +99,19 @@ _END_ALWAYS = (
     r"\bdue to\b|\bbecause\b|\bwhereas\b|\bwhile\b|\bnevertheless\b"
     rf"|\bthere (?:is|are|was|were|has|have)\b|\bon the other hand\b|(?:is|are|was|"
     rf"were) {_SEEN}(?:,| and| with| where| while| in the setting)|\bwhich\b|:"
+    r"|(?:\band|,) (?:the|both|this|these|its) (?:[\w-]+ ){1,4}(?:is|are|was|were|shows?|has|have|contains?|"
+    r"demonstrates?)\b"
 )
 _DEGREE = (
     r"(?:a|an|mild|mildly|moderate|severe|marked|small|large|trace|minimal|multiple|few|several|"
     r"scattered|stable|unchanged|diffuse|extensive|bilateral|patchy|new|increased|there|again|old|"
     r"known|persistent|significant|numerous|subtle|prominent|slight)"
 )
-_END_CLAUSE = re.compile(rf"(?:,(?: and| with)?|\band) {_DEGREE}\b")
+_END_CLAUSE = re.compile(rf"(?:,(?: and| with)?|\band|\bwith) {_DEGREE}\b")
 _ENDS = re.compile(_END_ALWAYS)
 _CUES = re.compile(f"(?P<denied>{_DENIED_BEFORE})|(?P<doubt>{_DOUBT_BEFORE})")
 _MORE = re.compile(r"\b(?:or|nor)\b")
+_STATED_AFTER = re.compile(r"^[\w ,]{0,60}\b(?:and|,) " + _DEGREE)
 
 
 @lru_cache(maxsize=2048)
@@ -89,11 +123,18 @@ def _cues(sentence: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def assertion(sentence: str, start: int, end: int) -> str:
-    """`present`, `absent` or `uncertain` for the mention `[start, end)` of a sentence in lower case."""
+    """`present`, `absent` or `uncertain` for the mention `[start, end)` of a sentence in lower case.
+
+    `not_assessed` where the sentence only says that it could not be judged.
+    """
     after = sentence[end : end + 160]
     stop = _ENDS.search(after)
     clause = after[: stop.start()] if stop and stop.group() != ":" else after
-    if _DENIED_AFTER.search(clause) and not re.match(r"[\w ,]{0,60}\b(?:and|,) " + _DEGREE, clause):
+    if _UNASSESSED_AFTER.search(clause) and (
+        not _END_CLAUSE.search(clause) or _UNASSESSED_BEFORE.search(sentence[:start])
+    ):
+        return UNASSESSED
+    if _DENIED_AFTER.search(clause) and not _STATED_AFTER.match(clause):
         return ABSENT
     if _DOUBT_AFTER.search(clause):
         return UNCERTAIN

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from components.reports.assertion import ABSENT, PRESENT, UNCERTAIN, assertion
+from components.reports.assertion import ABSENT, PRESENT, UNASSESSED, UNCERTAIN, assertion
 from components.reports.lexicon import FOLDER
+from components.reports.temporality import temporality
 
 NOT_MENTIONED = "not_mentioned"
 _RANK = {NOT_MENTIONED: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
@@ -69,7 +70,7 @@ REGIONS = (
         r"catheter\w*|pacemaker\w*|stents?|tube|clips?|wires?|prosthe\w+|implants?|hardware|device\w*",
     ),
 )
-_ABNORMAL = re.compile(
+ABNORMAL = re.compile(
     r"\b(?:mass(?:es)?|lesions?|nodul\w+|tumou?rs?|enlarg\w+|dilat\w+|thicken\w+|calcif\w+|"
     r"fractur\w+|(?:o)?edema|stenos\w+|cysts?|cystic|stones?|calcul\w+|hernia\w*|atroph\w+|"
     r"h(?:a)?emorrh\w+|h(?:a)?ematoma\w*|infarct\w*|abscess\w*|collections?|"
@@ -98,16 +99,18 @@ _SIDE = re.compile(
 )
 
 
+_CLAUSE = re.compile(r";|\bbut\b|\bhowever\b|\bwhereas\b|\band there (?:is|are)\b")
 _DENIED_INSIDE = re.compile(r"\b(?:not|no|free of|without|nor)\b(?! longer)")
 
 
 @dataclass(frozen=True)
 class Mention:
-    """A finding in one sentence: its label, status and side (`left`, `right`, `bilateral` or "")."""
+    """A finding in one sentence: its label, status, side (`left`, `right`, `bilateral` or "") and when it is."""
 
     finding: str
     status: str
     laterality: str
+    temporality: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,14 +165,23 @@ def mentions(sentence: str) -> list[Mention]:
     for rule in _rules():
         if not any(stem in lower for stem in rule.stems):
             continue
-        status = _status(rule, lower)
+        status, span = _status(rule, lower)
         if status != NOT_MENTIONED:
-            found.append(Mention(rule.label, status, laterality(lower) if status != ABSENT else ""))
+            side = laterality(_clause_of(lower, *span)) or laterality(lower) if status != ABSENT else ""
+            found.append(Mention(rule.label, status, side, temporality(lower, *span)))
     return found
 
 
-def _status(rule: _Rule, lower: str) -> str:
-    best = NOT_MENTIONED
+def _clause_of(lower: str, start: int, end: int) -> str:
+    """The part of a sentence, between semicolons and `but`, that holds a mention: its side is the mention's."""
+    begin = max((match.end() for match in _CLAUSE.finditer(lower, 0, start)), default=0)
+    after = _CLAUSE.search(lower, end)
+    return lower[begin : after.start() if after else len(lower)]
+
+
+def _status(rule: _Rule, lower: str) -> tuple[str, tuple[int, int]]:
+    """The strongest status of a label in a sentence, and where the mention is that has it."""
+    best, span = NOT_MENTIONED, (0, 0)
     for match in rule.terms.finditer(lower):
         if rule.exclude and rule.exclude.search(lower[max(0, match.start() - 60) : match.start()]):
             continue
@@ -179,11 +191,15 @@ def _status(rule: _Rule, lower: str) -> str:
             continue
         inside = _DENIED_INSIDE.search(match.group())
         status = ABSENT if inside else assertion(lower, match.start(), match.end())
-        best = max(best, status, key=_RANK.__getitem__)
+        if status == UNASSESSED:
+            continue
+        if _RANK[status] > _RANK[best]:
+            best, span = status, match.span()
     normal = rule.absent.search(lower) if best == NOT_MENTIONED and rule.absent else None
     if normal:
-        return ABSENT if assertion(lower, normal.start(), normal.end()) == PRESENT else UNCERTAIN
-    return best
+        said = assertion(lower, normal.start(), normal.end())
+        return (ABSENT if said == PRESENT else UNCERTAIN), normal.span()
+    return best, span
 
 
 def strongest(statuses: Iterable[tuple[str, int]]) -> tuple[str, int | None]:
@@ -210,10 +226,24 @@ def _regions() -> re.Pattern[str]:
 
 def region(sentence: str) -> str:
     """The anatomical region that a sentence is about: the one named most (the first of equals), or "other"."""
+    return region_in(sentence, None)
+
+
+def region_in(sentence: str, within: str | None) -> str:
+    """`region` of a sentence below a sub-heading of the region `within`, which decides where the words do not."""
     counts: dict[str, int] = {}
     for match in _regions().finditer(sentence.lower()):
         counts[match.lastgroup or ""] = counts.get(match.lastgroup or "", 0) + 1
+    most = max(counts.values(), default=0)
+    if within and counts.get(within, 0) == most:
+        return within
     return max(counts, key=counts.__getitem__) if counts else "other"
+
+
+def denied(lower: str, start: int, end: int) -> bool:
+    """Whether every abnormality named in `[start, end)` of a sentence in lower case is denied there."""
+    found = [assertion(lower, match.start(), match.end()) for match in ABNORMAL.finditer(lower, start, end)]
+    return bool(found) and all(status == ABSENT for status in found)
 
 
 def polarity(sentence: str, named: list[Mention] | None = None) -> str:
@@ -223,10 +253,13 @@ def polarity(sentence: str, named: list[Mention] | None = None) -> str:
     if any(mention.status in (PRESENT, UNCERTAIN) for mention in named):
         return "positive"
     denied = bool(named)
-    for match in _ABNORMAL.finditer(lower):
-        if assertion(lower, match.start(), match.end()) == ABSENT:
+    for match in ABNORMAL.finditer(lower):
+        status = assertion(lower, match.start(), match.end())
+        if status == ABSENT:
             denied = True
-        elif not re.search(r"\b(?:not?|non)[- ]?$", lower[max(0, match.start() - 5) : match.start()]):
+        elif status != UNASSESSED and not re.search(
+            r"\b(?:not?|non)[- ]?$", lower[max(0, match.start() - 5) : match.start()]
+        ):
             return "positive"
     if denied or _NEGATIVE_START.match(lower) or _NORMAL.search(lower):
         return "negative"

@@ -4,137 +4,15 @@ from __future__ import annotations
 
 import re
 
-_ABBREVIATIONS = frozenset(
-    [
-        "dr",
-        "drs",
-        "mr",
-        "mrs",
-        "ms",
-        "prof",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "v",
-        "e.g",
-        "i.e",
-        "eg",
-        "ie",
-        "cf",
-        "etc",
-        "approx",
-        "ca",
-        "no",
-        "nos",
-        "fig",
-        "figs",
-        "im",
-        "img",
-        "ser",
-        "se",
-        "vol",
-        "dept",
-        "hosp",
-        "pt",
-        "pts",
-        "inc",
-        "ltd",
-        "incl",
-        "excl",
-        "resp",
-        "al",
-        "ant",
-        "post",
-        "lat",
-        "med",
-        "sup",
-        "inf",
-        "prox",
-        "dist",
-        "rt",
-        "lt",
-        "bilat",
-        "min",
-        "max",
-        "avg",
-        "sec",
-        "hr",
-        "hrs",
-        "wk",
-        "wks",
-        "mo",
-        "mos",
-        "yr",
-        "yrs",
-        "y.o",
-        "b.i.d",
-        "q.d",
-        "p.o",
-        "i.v",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "art",
-        "segm",
-        "seg",
-        "str",
-        "dx",
-        "hx",
-        "tx",
-        "rx",
-        "fx",
-        "sx",
-        "s/p",
-        "w/o",
-        "c/w",
-        "d/w",
-        "u.s",
-        "a.m",
-        "p.m",
-    ]
-)
-_MAY_END = frozenset(
-    {
-        "etc",
-        "al",
-        "a.m",
-        "p.m",
-        "hrs",
-        "hr",
-        "yrs",
-        "yr",
-        "wks",
-        "mos",
-        "sec",
-        "min",
-        "i.v",
-        "p.o",
-        "pt",
-        "pts",
-        "rt",
-        "lt",
-        "fx",
-        "hx",
-        "dx",
-        "tx",
-        "y.o",
-        "sup",
-        "inf",
-        "med",
-        "max",
-        "no",
-        "post",
-    }
+from components.reports.lexicon import words
+
+_ABBREVIATIONS = words("abbreviations")
+_MAY_END = words("abbreviations_ending")
+# a letter after these is a name (`Type B`, `Hepatitis C`, `38.5 C`), not the initial of a person
+_NAMED = re.compile(
+    r"(?:\b(?:segments?|grades?|types?|stages?|class|category|hepatitis|vitamin|levels?|zones?|group|phase|part|rads|"
+    r"score|panel|appendix|section|influenza|factor|protein)|\d)[ -]?$",
+    re.IGNORECASE,
 )
 _BREAK = re.compile(
     r"(?P<mark>[.!?]+)(?P<close>[\"')\]]{0,2})(?=\s|$|[A-Z][a-z])|(?P<lines>(?:\r\n|\r|"
@@ -144,6 +22,7 @@ _ITEM = re.compile(
     r"(?:\(?\d{1,2}[.)](?!\d)|\(?[a-hA-H][.)](?= )|[-*\u2022\u25cf\u00b7\u2013](?= ))\s*(?=\S)"
 )
 _ONLY_ITEM = re.compile(r"[\s,;]*\(?(?:\d{1,2}|[a-hA-H])[.)]?")
+_ITEM_AFTER_LABEL = re.compile(r":\s+\(?\d{1,2}$")
 _WORD_BEFORE = re.compile(r"[A-Za-z][\w./]*$")
 _LABEL_LINE = re.compile(r"[A-Z][A-Za-z /&,-]{1,40}:$")
 
@@ -185,7 +64,7 @@ def _ends_sentence(text: str, begin: int, at: int, after: int, limit: int, mark:
     if mark != ".":
         return True
     head = text[max(begin, at - 24) : at]
-    if at - begin <= 6 and _ONLY_ITEM.fullmatch(text[begin:at]):
+    if (at - begin <= 6 and _ONLY_ITEM.fullmatch(text[begin:at])) or _ITEM_AFTER_LABEL.search(head):
         return False
     following = text[after : min(limit, after + 12)]
     rest = following.lstrip(" \t")
@@ -193,7 +72,7 @@ def _ends_sentence(text: str, begin: int, at: int, after: int, limit: int, mark:
     if not word:
         return not rest or _opens(rest, following)
     token = word.group().lower()
-    if len(token) == 1 and not _vertebra(head) and text[at - 1].isupper():
+    if len(token) == 1 and text[at - 1].isupper() and not _NAMED.search(head[:-1]):
         return rest[:1] in "\r\n" or not rest
     if token in _ABBREVIATIONS:
         if not rest or rest[0] in "\r\n":
@@ -218,11 +97,7 @@ def _opens(rest: str, following: str) -> bool:
         return True
     if following[0] == first and not first.isspace():
         return first.isupper()
-    return not first.islower() or bool(re.match(r"[a-z]\)|[a-z]{2,}[A-Z]", rest))
-
-
-def _vertebra(head: str) -> bool:
-    return bool(re.search(r"[CTLS]\d{1,2}$", head))
+    return not first.islower() or bool(re.match(r"[a-z]\)|[a-z]+[A-Z]", rest))
 
 
 def _breaks_line(text: str, begin: int, at: int, after: int, limit: int, lines: str) -> bool:
