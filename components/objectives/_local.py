@@ -8,8 +8,9 @@ VELVET-Med, section "hierarchical contrastive learning"):
     loss = (CE(S, diagonal) + CE(S^T, diagonal)) / 2
 
 `agg` "sum" is the paper's and favours long reports by scale * ln(number of tokens); "mean" does not.
-Negatives come from the rows of this process only, as in the paper: gathering every region of every rank
-would cost more than it gives.
+Under world size > 1 every process scores its own volumes against the reports of all (tokens are gathered, the far
+larger regions are not), and the rows of S are gathered: the loss and its gradient are those of one process with
+the whole batch. In the paper negatives come from the own process only: `gather` false.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from components.objectives._gather import gather_padded, gather_rows, total_count
 from components.objectives._shared import (
     Batch,
     FeaturesLike,
@@ -39,7 +41,10 @@ Aggregation = Literal["sum", "mean"]
 
 
 class LocalParams(ObjectiveParams):
-    """Parameters of a local contrast; `scale` is the index of the vision scale, finest first."""
+    """Parameters of a local contrast.
+
+    `scale` is the index of the vision scale, finest first; `gather`: the reports of all processes are negatives.
+    """
 
     scale: int
     dim: int = Field(default=512, gt=0)
@@ -47,6 +52,7 @@ class LocalParams(ObjectiveParams):
     token_sharpness: float = Field(default=5.0, gt=0)
     logit_scale: float = Field(default=10.0, gt=0)
     aggregation: Aggregation = "sum"
+    gather: bool = True
 
 
 def local_similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: LocalParams) -> Tensor:
@@ -116,18 +122,21 @@ class LocalContrast(Objective):
 
     def forward(self, batch: Batch, features: FeaturesLike) -> dict[str, Tensor]:
         """The mean of both directions of the local contrast over the paired rows."""
-        if num_paired(batch) < 2:
+        device = batch["volume"].device
+        if self.params.gather:
+            if total_count(num_paired(batch), device) < 2:
+                return {}
+        elif num_paired(batch) < 2:
             return {}
         tokens, mask = self.tokens(features)
         mask = mask.bool()
         rows = mask.any(-1)
-        if int(rows.sum()) < 2:
+        count = int(rows.sum())
+        if (total_count(count, device) if self.params.gather else count) < 2:
             return {}
-        regions = scale_at(features.paired_volume(), self.params.scale)[rows]
-        similarity = local_similarity(
-            self.region_projection(regions),
-            self.token_projection(tokens[rows]),
-            mask[rows],
-            self.params,
-        )
-        return {self.name: diagonal_loss(similarity)}
+        regions = self.region_projection(scale_at(features.paired_volume(), self.params.scale)[rows])
+        tokens, mask = self.token_projection(tokens[rows]), mask[rows]
+        if self.params.gather:
+            tokens, mask = gather_padded(tokens), gather_padded(mask.byte()).bool()
+        similarity = local_similarity(regions, tokens, mask, self.params)
+        return {self.name: diagonal_loss(gather_rows(similarity) if self.params.gather else similarity)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from components.base.config import Config
 from components.base.errors import ConfigError
@@ -42,10 +44,15 @@ class ObjectiveParams(Config):
 
 
 class Objective(nn.Module):
-    """A loss with its own heads; answers a dict of scalar losses, empty if nothing suits it."""
+    """A loss with its own heads; answers a dict of scalar losses, empty if nothing suits it.
+
+    `needs` are the batch keys that it reads; without an optional one (`structured`, `organ_masks`) it answers nothing.
+    `row_wise`: the loss is a mean over all rows, none of which knows another, so that it may be computed in parts.
+    """
 
     Params: ClassVar[type[ObjectiveParams]] = ObjectiveParams
     needs: ClassVar[frozenset[str]] = frozenset()
+    row_wise: ClassVar[bool] = False
 
     def forward(self, batch: Batch, features: FeaturesLike) -> dict[str, Tensor]:
         """Scalar losses by name for one batch."""
@@ -57,9 +64,39 @@ def num_paired(batch: Batch) -> int:
     return len(batch["paired"])
 
 
+def paired_keys(batch: Batch) -> list[str]:
+    """The study keys of the paired rows, in their order."""
+    return [batch["study_key"][row] for row in batch["paired"].tolist()]
+
+
+def projected_volumes(features: FeaturesLike, model: Model) -> Tensor:
+    """Unit vectors `[n, P]` of the paired rows' volumes, from the encoder's own projection."""
+
+    def project() -> Tensor:
+        vectors = model.volume_projection(features.paired_volume().pooled)
+        return F.normalize(full_precision(vectors), dim=-1)
+
+    return features.memo("projected_volumes", project)
+
+
+def projected_reports(features: FeaturesLike, model: Model) -> Tensor:
+    """Unit vectors `[n, P]` of the paired rows' reports, from the encoder's own projection."""
+
+    def project() -> Tensor:
+        vectors = model.report_projection(features.text().report)
+        return F.normalize(full_precision(vectors), dim=-1)
+
+    return features.memo("projected_reports", project)
+
+
 def full_precision(value: Tensor) -> Tensor:
     """float32 for half-precision input (a loss in bf16 loses its small differences); else unchanged."""
     return value if value.dtype in (torch.float32, torch.float64) else value.float()
+
+
+def exactly(like: Tensor) -> AbstractContextManager[None]:
+    """Within the block products keep the precision of their inputs, also under autocast."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def stream(batch: Batch, purpose: str, key: str = "") -> torch.Generator:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.objectives import OBJECTIVES
+from components.objectives._gather import mean_over_processes, total_count
 from components.objectives._shared import (
     Batch,
     FeaturesLike,
@@ -21,7 +22,7 @@ from components.objectives._views import ViewParams, encoded_views, views_of
 class Rotation(Objective):
     """Cross-entropy of a linear head on the pooled deepest scale, over both views (Swin UNETR's recipe).
 
-    Any number of rows works, one included. Each process takes its own rows; DDP averages.
+    Any number of rows works, one included.
     """
 
     class Params(ObjectiveParams):
@@ -39,10 +40,12 @@ class Rotation(Objective):
         self.head = nn.Linear(model.vision.channels[-1], 4)
 
     def forward(self, batch: Batch, features: FeaturesLike) -> dict[str, Tensor]:
-        """The mean cross-entropy over 2B views; ln 4 for a head that knows nothing."""
-        if len(batch["crop"]) == 0:
+        """The mean cross-entropy over the 2B views of all processes; ln 4 for a head that knows nothing."""
+        num_views = 2 * total_count(len(batch["crop"]), batch["crop"].device)
+        if num_views == 0:
             return {}
         deepest = encoded_views(batch, features, self.params.views, self._vision[0])
         logits = full_precision(self.head(deepest.flatten(2).mean(-1)))
         turns = views_of(batch, features, self.params.views).turns
-        return {"rotation": F.cross_entropy(logits, turns)}
+        total = F.cross_entropy(logits, turns, reduction="sum")
+        return {"rotation": mean_over_processes(total, num_views)}

@@ -15,6 +15,7 @@ from components.objectives._shared import (
     Model,
     Objective,
     ObjectiveParams,
+    exactly,
     full_precision,
 )
 from components.objectives._views import ViewParams, encoded_views
@@ -27,7 +28,8 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     both `[B, D]`, of any length; B >= 1 (with B = 1 it is 0: there is no negative).
     """
     rows = F.normalize(torch.cat([first, second]), dim=-1)
-    logits = rows @ rows.T / temperature
+    with exactly(rows):
+        logits = rows @ rows.T / temperature
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     logits = logits.masked_fill(itself, -torch.inf)
     partner = torch.arange(len(rows), device=rows.device).roll(len(first))

@@ -1,8 +1,12 @@
-"""Items and batches: volumes from the store, a random crop, and the report's sentences.
+"""Items and batches: volumes from the store, a random crop, the report's sentences and what was read from them.
 
 What an item holds is a function of (seed, epoch, study), whatever worker makes it. A paired volume is never
 mirrored nor turned: its report says left and right. The turns of the vision objectives are made on the
 local crop, which no report describes.
+
+Rows of a batch are studies with a volume; `paired` are the numbers of those that have a report too, in the order of
+the rows of `text`. Reports without a volume are no rows: they are `text_only` beside them. An objective sees only
+what it can use: contrasts read the paired rows, vision objectives every row, masked language every report.
 """
 
 from __future__ import annotations
@@ -36,6 +40,12 @@ class Store(Protocol):
     def read(self, series: str) -> npt.NDArray[np.int16]:
         """A whole volume in HU, `[X, Y, Z]`."""
 
+    def masks(self, series: str) -> dict[str, dict[int, str]]:
+        """The label maps of a series: names of labels by value."""
+
+    def read_mask(self, series: str, name: str) -> npt.NDArray[np.uint8]:
+        """A whole label map, `[X, Y, Z]`."""
+
 
 @dataclass
 class StudyDataset:
@@ -44,6 +54,7 @@ class StudyDataset:
     Args:
         crop_size: voxels of the local crop along each axis.
         cache_bytes: how many bytes of volumes a process keeps in memory, the latest used ones.
+        organ_mask: the name of the label map to bring along, if any.
     """
 
     studies: Sequence[Study]
@@ -53,47 +64,66 @@ class StudyDataset:
     seed: int
     augment: Augment | None
     cache_bytes: int = 0
-    _cache: OrderedDict[str, npt.NDArray[np.int16]] = field(default_factory=OrderedDict, repr=False)
+    organ_mask: str | None = None
+    _cache: OrderedDict[tuple[str, str], npt.NDArray[Any]] = field(default_factory=OrderedDict, repr=False)
     _held: int = 0
 
     def __len__(self) -> int:
         return len(self.studies)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        from components.volumes.contract import model_input
-
         study = self.studies[draw.study]
         rng = np.random.default_rng([self.seed, draw.epoch, draw.study])
-        series = study.series[int(rng.integers(len(study.series))) if self.augment else 0]
-        hu = self._volume(series)
-        crop = self._crop(hu, rng)
-        sentences = list(study.sentences)
-        if self.augment is not None:
-            hu = cut_ends(hu, self.augment.cut, rng)
-            sentences = keep_some(sentences, self.augment.keep_sentences, rng)
-        volume = model_input(hu, self.contract)
-        if self.augment is not None:
-            volume = jitter(volume, self.augment, self.contract.output_range, rng)
-        return {
+        item: dict[str, Any] = {
             "step": draw.step,
-            "volume": volume,
-            "crop": crop,
-            "sentences": sentences,
             "study_key": study.study_key,
             "patient_key": study.patient_key,
+            "structured": study.structured,
         }
+        if study.series:
+            item |= self._image(study, rng)
+        item["sentences"] = self._sentences(study, rng)
+        if study.series and self.augment is not None:
+            item["volume"] = jitter(item["volume"], self.augment, self.contract.output_range, rng)
+        return item
 
-    def _volume(self, series: str) -> npt.NDArray[np.int16]:
-        if series in self._cache:
-            self._cache.move_to_end(series)
-            return self._cache[series]
-        hu = self.store.read(series)
-        if hu.nbytes <= self.cache_bytes:
-            self._cache[series] = hu
-            self._held += hu.nbytes
+    def _image(self, study: Study, rng: np.random.Generator) -> dict[str, Any]:
+        """The global view `volume`, the local `crop`, and the label map on the grid of the global view."""
+        from components.volumes.contract import mask_input, model_input
+
+        series = study.series[int(rng.integers(len(study.series))) if self.augment else 0]
+        hu = self._read(series, "", lambda: self.store.read(series))
+        crop = self._crop(hu, rng)
+        kept: tuple[slice, ...] = (slice(None),) * 3
+        if self.augment is not None:
+            kept = kept_box(hu.shape, self.augment.cut, rng)
+        found: dict[str, Any] = {"volume": model_input(hu[kept], self.contract), "crop": crop}
+        if self.organ_mask is not None:
+            name, names = self.organ_mask, self.store.masks(series).get(self.organ_mask, {})
+            found |= {"organ_masks": np.zeros(self.contract.size, np.uint8), "organ_names": names}
+            if names:
+                labels = self._read(series, name, lambda: self.store.read_mask(series, name))
+                found["organ_masks"] = mask_input(labels[kept], self.contract)
+        return found
+
+    def _sentences(self, study: Study, rng: np.random.Generator) -> list[str]:
+        sentences = list(study.sentences)
+        if self.augment is not None:
+            sentences = keep_some(sentences, self.augment.keep_sentences, rng)
+        return sentences
+
+    def _read(self, series: str, kind: str, read: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        key = (series, kind)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        array = read()
+        if array.nbytes <= self.cache_bytes:
+            self._cache[key] = array
+            self._held += array.nbytes
             while self._held > self.cache_bytes:
                 self._held -= self._cache.popitem(last=False)[1].nbytes
-        return hu
+        return array
 
     def _crop(self, hu: npt.NDArray[np.int16], rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """A box of `crop_size` at a random place, in the model's range; a smaller volume is padded with air."""
@@ -110,14 +140,14 @@ class StudyDataset:
         return scale(box, self.contract)[None]
 
 
-def cut_ends(hu: npt.NDArray[np.int16], cut: float, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """A view of `[X, Y, Z]` without U(0, cut) of each axis, taken from a random side: never mirrored."""
+def kept_box(shape: Sequence[int], cut: float, rng: np.random.Generator) -> tuple[slice, ...]:
+    """A box without U(0, cut) of each axis, taken from a random side: never mirrored."""
     keep = []
-    for length in hu.shape:
+    for length in shape:
         lost = int(rng.random() * cut * length)
         first = lost if rng.random() < 0.5 else 0
         keep.append(slice(first, first + length - lost))
-    return hu[tuple(keep)]
+    return tuple(keep)
 
 
 def keep_some(sentences: list[str], share: float, rng: np.random.Generator) -> list[str]:
@@ -152,16 +182,36 @@ class _Collator:
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         import torch
 
+        rows = [item for item in items if "volume" in item]
+        alone = [item for item in items if "volume" not in item]
+        paired = [row for row, item in enumerate(rows) if item["sentences"]]
+        batch = {
+            "step": items[0]["step"],
+            "volume": _stack(rows, "volume"),
+            "crop": _stack(rows, "crop"),
+            "text": self._text([rows[row] for row in paired]),
+            "paired": torch.tensor(paired, dtype=torch.int64),
+            "study_key": [item["study_key"] for item in rows],
+            "patient_key": [item["patient_key"] for item in rows],
+        }
+        if alone:
+            batch |= {"text_only": self._text(alone), "text_only_key": [item["study_key"] for item in alone]}
+        told = [rows[row].get("structured") for row in paired]
+        if told and all(value is not None for value in told):
+            batch["structured"] = told
+        if rows and all("organ_masks" in item for item in rows):
+            batch["organ_masks"] = _stack(rows, "organ_masks")
+            batch["organ_names"] = [item["organ_names"] for item in rows]
+        return batch
+
+    def _text(self, items: Sequence[Mapping[str, Any]]) -> Any:
         from components.encoders.features import TextBatch
 
-        paired = [row for row, item in enumerate(items) if item["sentences"]]
-        text = self.tokenizer.encode([items[row]["sentences"] for row in paired])
-        return {
-            "step": items[0]["step"],
-            "volume": torch.from_numpy(np.stack([item["volume"] for item in items])),
-            "crop": torch.from_numpy(np.stack([item["crop"] for item in items])),
-            "text": TextBatch.from_arrays(text),
-            "paired": torch.tensor(paired, dtype=torch.int64),
-            "study_key": [item["study_key"] for item in items],
-            "patient_key": [item["patient_key"] for item in items],
-        }
+        return TextBatch.from_arrays(self.tokenizer.encode([item["sentences"] for item in items]))
+
+
+def _stack(items: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """`[B, ...]` of an entry of every item; `[0]` for no item."""
+    import torch
+
+    return torch.from_numpy(np.stack([item[name] for item in items])) if items else torch.empty(0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-if TYPE_CHECKING:
-    from components.encoders.features import TextFeatures, VolumeFeatures
+import torch
+
+from components.encoders.features import TextFeatures, VolumeFeatures
 
 T = TypeVar("T")
 VIEWS = {"global": "volume", "crop": "crop"}
@@ -27,7 +28,9 @@ class Features:
         return cast("T", self._kept[key])
 
     def volume(self, view: str) -> VolumeFeatures:
-        """Features of every row's "global" or "crop" volume."""
+        """Features of every row's "global" or "crop" volume; rows that were encoded as paired ones are reused."""
+        if view == "global" and "volume.paired" in self._kept:
+            return self.memo("volume.global", self._with_the_rest)
         return self.memo(f"volume.{view}", lambda: self._model.vision(self._batch[VIEWS[view]]))
 
     def paired_volume(self) -> VolumeFeatures:
@@ -35,9 +38,24 @@ class Features:
         paired = self._batch["paired"]
         if len(paired) == len(self._batch["volume"]):
             return self.volume("global")
-        if "volume.global" in self._kept:
-            return self.volume("global").subset(paired)
+        if "volume.paired" not in self._kept and "volume.global" in self._kept:
+            return self.memo("volume.paired", lambda: self.volume("global").subset(paired))
         return self.memo("volume.paired", lambda: self._model.vision(self._batch["volume"][paired]))
+
+    def _with_the_rest(self) -> VolumeFeatures:
+        """All rows' features from those of the paired rows and one pass over the others."""
+        volume, paired = self._batch["volume"], self._batch["paired"]
+        others = torch.ones(len(volume), dtype=torch.bool, device=volume.device)
+        others[paired] = False
+        rest = others.nonzero().flatten()
+        place = torch.empty(len(volume), dtype=torch.int64, device=volume.device)
+        place[torch.cat([paired, rest])] = torch.arange(len(volume), device=volume.device)
+        first, second = self._kept["volume.paired"], self._model.vision(volume[rest])
+        joined = VolumeFeatures(
+            tuple(torch.cat(pair) for pair in zip(first.scales, second.scales, strict=True)),
+            torch.cat([first.pooled, second.pooled]),
+        )
+        return joined.subset(place)
 
     def text(self) -> TextFeatures:
         """Features of the reports, one row per entry of `paired`."""

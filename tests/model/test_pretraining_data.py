@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.encoders.tokenization import ReportTokenizer
-from components.pretraining.data import StudyDataset, collator, cut_ends, jitter, keep_some
+from components.pretraining.data import StudyDataset, collator, jitter, keep_some, kept_box
 from components.pretraining.schedule import Draw, Schedule, ScheduledBatches
 from components.pretraining.settings import Augment
 from components.pretraining.studies import Study, group_studies, read_cohort
@@ -79,7 +79,7 @@ def test_items_are_the_same_for_any_number_of_workers(root: Path) -> None:
     tokenizer = ReportTokenizer.train(data.studies[0].sentences, 100)
     schedule = Schedule(1, 15, 4, 5, 0.2)
     batches = []
-    for workers in (0, 2):
+    for workers in (0, 1, 2):
         loader = DataLoader(
             data,  # type: ignore[arg-type]
             batch_sampler=ScheduledBatches(schedule, 0, 6),
@@ -87,7 +87,7 @@ def test_items_are_the_same_for_any_number_of_workers(root: Path) -> None:
             num_workers=workers,
         )
         batches.append(list(loader))
-    for first, second in zip(*batches, strict=True):
+    for first, second in [*zip(*batches[:2], strict=True), *zip(*batches[1:], strict=True)]:
         assert first["study_key"] == second["study_key"]
         for name in ("volume", "crop", "paired"):
             assert torch.equal(first[name], second[name])
@@ -151,7 +151,7 @@ def test_cut_keep_and_jitter_stay_within_their_limits() -> None:
     rng = np.random.default_rng(0)
     hu = np.arange(20 * 30 * 40, dtype=np.int16).reshape(20, 30, 40)
     for _ in range(50):
-        part = cut_ends(hu, 0.25, rng)
+        part = hu[kept_box(hu.shape, 0.25, rng)]
         assert all(have >= 0.75 * whole for have, whole in zip(part.shape, hu.shape, strict=True))
         assert part.strides == hu.strides
     sentences = [str(number) for number in range(10)]
