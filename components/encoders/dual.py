@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from components.base.config import Config, parse
 from components.base.errors import ConfigError
+from components.encoders.dense import features_of, prompt_maps, similarity_maps
 from components.encoders.features import TextBatch, TextFeatures, VolumeFeatures
 from components.encoders.interfaces import TextEncoder, VisionEncoder
 from components.encoders.text import TEXT
@@ -24,7 +25,10 @@ MIN_TEMPERATURE = 0.01
 
 
 class DualEncoder(nn.Module):
-    """Both encoders, their projections to P dimensions and the learnable temperature."""
+    """Both encoders, their projections to P dimensions and the learnable temperature.
+
+    An encoder whose vectors are made for the shared space (`joint`) has no projection here.
+    """
 
     def __init__(
         self,
@@ -39,8 +43,8 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.vision, self.text = vision, text
         self.embed_dim = embed_dim
-        self.volume_projection = nn.Linear(vision.embed_dim, embed_dim)
-        self.report_projection = nn.Linear(text.hidden_size, embed_dim)
+        self.volume_projection = projection(vision.joint, vision.embed_dim, embed_dim, "vision")
+        self.report_projection = projection(text.joint, text.hidden_size, embed_dim, "text")
         self.temperature = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
         self.tokenizer, self.contract, self.config = tokenizer, contract, dict(config)
 
@@ -63,9 +67,32 @@ class DualEncoder(nn.Module):
         """Features of reports -> unit vectors [B, P]."""
         return F.normalize(self.report_projection(features.report), dim=-1)
 
-    def encode_volume(self, volume: Tensor) -> Tensor:
-        """volume [B, 1, *size] as `model_input` gives it -> unit vectors [B, P]."""
-        return self.project_volume(self.vision(volume))
+    def encode_volume(self, volume: Tensor, window: Sequence[int] | None = None) -> Tensor:
+        """volume [B, 1, *size] as `model_input` gives it -> unit vectors [B, P].
+
+        With `window` (voxels) a larger volume is read window by window and pooled as one.
+        """
+        return self.project_volume(features_of(self.vision, volume, window))
+
+    def dense(self, volume: Tensor, window: Sequence[int] | None = None) -> Tensor:
+        """volume [B, 1, *size] -> a unit vector of the shared space at every position [B, P, *S].
+
+        The positions are the encoder's (for Primus its patches); `zero_shot_maps` gives maps of voxels.
+        """
+        grid = self.vision.dense(features_of(self.vision, volume, window).scales)
+        return F.normalize(self.volume_projection(grid.movedim(1, -1)), dim=-1).movedim(-1, 1)
+
+    @torch.no_grad()
+    def zero_shot_maps(
+        self, volume: Tensor, prompts: Tensor | Sequence[str], window: Sequence[int] | None = None
+    ) -> Tensor:
+        """volume [B, 1, *size] -> the probability of each of K prompts at every voxel [B, K, *size].
+
+        The prompts (texts, or unit vectors [K, P]) compete with each other at every voxel.
+        """
+        vectors = prompts if isinstance(prompts, Tensor) else self.embed_reports(prompts)
+        logits = similarity_maps(self.dense(volume, window), vectors, self.tau)
+        return prompt_maps(logits, volume.shape[2:])
 
     def encode_text(self, batch: TextBatch) -> Tensor:
         """Tokenised reports -> unit vectors [B, P]; no sentence or word vectors are made."""
@@ -85,6 +112,19 @@ class DualEncoder(nn.Module):
         from components.encoders.saving import save
 
         save(self, folder, card)
+
+
+def projection(joint: bool, width: int, embed_dim: int, side: str) -> nn.Module:
+    """A linear layer to the shared space, or nothing where the encoder's own vectors lie in it."""
+    if not joint:
+        return nn.Linear(width, embed_dim)
+    if width != embed_dim:
+        raise ConfigError(
+            f"the {side} encoder's vectors have length {width}, the shared space {embed_dim}",
+            rule="encoder.embed_dim",
+            fix=f"set embed_dim to {width}, or give the {side} encoder a projection",
+        )
+    return nn.Identity()
 
 
 def build(
@@ -131,6 +171,7 @@ def skeleton(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         text_encoder = text_kind(text_params, vocab_size=tokenizer.vocab_size)
+        text_encoder.bind(tokenizer)
         _check_fit(text_encoder, text_params, tokenizer)
         encoder = DualEncoder(vision_kind(vision_params), text_encoder, embed_dim, tokenizer, bound, config)
     return encoder

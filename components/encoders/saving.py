@@ -15,6 +15,8 @@ from components.base.files import atomic_folder, missing_input, read_json, write
 from components.volumes.contract import PREPROCESSING_FIELDS, Contract, require_same
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from components.encoders.dual import DualEncoder
     from components.encoders.tokenization import ReportTokenizer
 
@@ -60,7 +62,7 @@ def load(folder: Path, device: str) -> DualEncoder:
     encoder = skeleton(
         config["vision"], config["text"], config["embed_dim"], tokenizer, Contract.load(folder)
     )
-    _load_weights(encoder, folder / WEIGHTS)
+    put_weights(encoder, read_weights(folder / WEIGHTS), WEIGHTS)
     return encoder.to(device).eval()
 
 
@@ -76,21 +78,26 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _load_weights(encoder: DualEncoder, file: Path) -> None:
-    """Put the tensors of `file` into the encoder; they must be exactly those that it has."""
-    import torch
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name; `IntegrityError` for anything else."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        state = load_file(file)
+        return load_file(file)
     except (SafetensorError, OSError, ValueError, KeyError, OverflowError, MemoryError):
         raise IntegrityError(f"{file.name} is malformed", rule="weights.format", fix=RESTORE) from None
+
+
+def put_weights(encoder: DualEncoder, state: Mapping[str, Tensor], source: str) -> None:
+    """Put tensors into the encoder; they must be exactly those that it has. `source` is for the message."""
+    import torch
+
     expected = encoder.state_dict()
     odd = sorted(expected.keys() ^ state.keys())
     if odd:
         raise IntegrityError(
-            f"{file.name}: {len(odd)} tensors are missing or unknown, the first is {odd[0][:80]!r}",
+            f"{source}: {len(odd)} tensors are missing or unknown, the first is {odd[0][:80]!r}",
             rule="weights.names",
             fix=RESTORE,
         )
@@ -98,7 +105,7 @@ def _load_weights(encoder: DualEncoder, file: Path) -> None:
         wanted = expected[name]
         if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
             raise IntegrityError(
-                f"{file.name}: {name} is {tensor.dtype} {list(tensor.shape)}, "
+                f"{source}: {name} is {tensor.dtype} {list(tensor.shape)}, "
                 f"not {wanted.dtype} {list(wanted.shape)}",
                 rule="weights.shape",
                 fix=RESTORE,
@@ -107,7 +114,7 @@ def _load_weights(encoder: DualEncoder, file: Path) -> None:
         trained = tensor.is_floating_point() or counted  # tables of indices are not
         if not (torch.isfinite(tensor).all() if trained else torch.equal(tensor, wanted)):
             raise IntegrityError(
-                f"{file.name}: {name} holds impossible values", rule="weights.values", fix=RESTORE
+                f"{source}: {name} holds impossible values", rule="weights.values", fix=RESTORE
             )
     encoder.load_state_dict(state, strict=True)
 

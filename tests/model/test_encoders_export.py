@@ -114,3 +114,54 @@ def test_text_path_to_onnx(encoder: DualEncoder, tmp_path: Path) -> None:
         arrays = encoder.tokenizer.encode_text(texts, pad_to=pad_to)
         (found,) = run.run(None, {name: arrays[name] for name in names})
         assert np.abs(found - encoder.embed_reports(texts).numpy()).max() <= TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def joint() -> DualEncoder:
+    """COLIPRI in small: `primus` and `bert`, without projections."""
+    tokenizer = ReportTokenizer.train(TEXTS, 120, max_length=48)
+    vision = {"name": "primus", "patch": 8, "width": 24, "depth": 2, "heads": 2, "projection_dim": 16}
+    text = {"name": "bert", "hidden": 16, "layers": 2, "heads": 2, "ffn": 32, "max_positions": 48}
+    contract = {
+        "spacing_mm": [2, 2, 2],
+        "size": [16, 24, 32],
+        "hu_window": [-1e3, 1e3],
+        "output_range": [-1, 1],
+    }
+    made = build({**vision, "pool_heads": 4}, {**text, "pool_heads": 4}, 16, tokenizer, contract).eval()
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if "gamma" in name:
+                parameter.fill_(1.0)
+            elif parameter.ndim > 1:
+                parameter.mul_(4)
+    return made
+
+
+def test_primus_goes_through_the_servers_export(joint: DualEncoder, tmp_path: Path) -> None:
+    from serving import export
+
+    module, size = export.volume_graph(joint), joint.contract.size
+    random = np.random.default_rng(0)
+    feeds = [{"volume": random.normal(size=(n, 1, *size)).astype(np.float32)} for n in (2, 1, 3)]
+    export.export(module, feeds[0], tmp_path / "volume.onnx", opset=20)
+    rows = export.parity(module, tmp_path / "volume.onnx", feeds)
+    assert [row["batch"] for row in rows] == [2, 1, 3]
+    assert max(row["max_abs_error"] for row in rows) <= TOLERANCE
+    with torch.no_grad():
+        vectors = joint.encode_volume(torch.from_numpy(feeds[2]["volume"]))
+    assert (vectors[0] - vectors[1]).abs().max() > 0.01, "the graph could be a constant otherwise"
+
+
+def test_bert_goes_through_the_servers_export(joint: DualEncoder, tmp_path: Path) -> None:
+    from serving import export
+
+    module, names = export.text_graph(joint), ["input_ids", "token_type_ids", "attention_mask"]
+    arrays = joint.tokenizer.encode_text(TEXTS, pad_to=48)
+    feeds = [{name: arrays[name][rows] for name in names} for rows in (slice(0, 2), slice(1, 2), slice(0, 3))]
+    export.export(module, feeds[0], tmp_path / "text.onnx", opset=20)
+    rows = export.parity(module, tmp_path / "text.onnx", feeds)
+    assert [row["batch"] for row in rows] == [2, 1, 3]
+    assert max(row["max_abs_error"] for row in rows) <= TOLERANCE
+    (found,) = session(tmp_path / "text.onnx").run(None, feeds[2])
+    assert np.abs(found - joint.embed_reports(TEXTS).numpy()).max() <= TOLERANCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,8 +50,16 @@ class Layer(nn.Module):
     """Self-attention, cross-attention where asked for, feed-forward."""
 
     def __init__(
-        self, hidden: int, heads: int, ffn: int, dropout: float, eps: float, cross: bool = False
+        self,
+        hidden: int,
+        heads: int,
+        ffn: int,
+        dropout: float,
+        eps: float,
+        cross: bool = False,
+        ffn_chunk: int = 0,
     ) -> None:
+        """`ffn_chunk` positions at a time go through the feed-forward part (0: all), which bounds its memory."""
         super().__init__()
         self.attention = Attention(hidden, heads, dropout)
         self.attention_end = Residual(hidden, dropout, eps)
@@ -60,7 +69,7 @@ class Layer(nn.Module):
         self.ffn_in = nn.Linear(hidden, ffn)
         self.ffn_out = nn.Linear(ffn, hidden)
         self.ffn_end = Residual(hidden, dropout, eps)
-        self.has_cross = cross
+        self.has_cross, self.ffn_chunk = cross, ffn_chunk
 
     def forward(self, x: Tensor, allowed: Tensor | None, image_tokens: Tensor | None = None) -> Tensor:
         """x [B, L, H], allowed bool [B, 1, L, L], image_tokens [B, N, H] for a cross layer -> [B, L, H]."""
@@ -69,4 +78,21 @@ class Layer(nn.Module):
             if image_tokens is None:
                 raise ValueError("a multimodal layer needs image tokens")
             x = self.cross_end(x, self.cross(x, image_tokens, None))
-        return self.ffn_end(x, self.ffn_out(F.gelu(self.ffn_in(x))))
+        return self.ffn_end(x, self.feed_forward(x))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """[B, L, H] -> [B, L, H], in chunks of positions where asked for."""
+        parts = x.split(self.ffn_chunk, dim=1) if self.ffn_chunk else (x,)
+        outputs = [self.ffn_out(F.gelu(self.ffn_in(part))) for part in parts]
+        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+
+def initialise(module: nn.Module) -> None:
+    """BERT's initialisation: normal with deviation 0.02, biases zero, padding rows zero."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            with torch.no_grad():
+                module.weight[module.padding_idx].zero_()

@@ -54,16 +54,19 @@ def pool_words(hidden: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
     return member @ hidden, member.sum(-1) > 0
 
 
-def pool_sentences(hidden: Tensor, batch: TextBatch) -> tuple[Tensor, Tensor]:
+def pool_sentences(hidden: Tensor, batch: TextBatch, markers: bool = True) -> tuple[Tensor, Tensor]:
     """The mean of `[SEN_i]` and the words of sentence i: [B, L, H] -> [B, S, H], mask bool [B, S].
 
-    A word counts once however many pieces it has, as its pieces are summed first.
+    A word counts once however many pieces it has, as its pieces are summed first. `markers` False leaves
+    `[SEN_i]` out; a sentence without words is then absent.
     """
     index = batch.token_type_ids * batch.attention_mask - 1
+    if not markers:
+        index = index.masked_fill(marker_positions(batch.token_type_ids), -1)
     index = torch.cat([torch.full_like(index[:, :1], -1), index[:, 1:]], dim=1)
     member = _membership(index, _width(index), hidden.dtype)
     word = batch.word_index
     starts = (word >= 0) & (word != F.pad(word[:, :-1], (1, 0), value=-1))
-    counted = (starts | marker_positions(batch.token_type_ids)).to(hidden.dtype)
+    counted = (starts | marker_positions(batch.token_type_ids) if markers else starts).to(hidden.dtype)
     count = (member * counted[:, None, :]).sum(-1)
     return (member @ hidden) / count.clamp(min=1).unsqueeze(-1), count > 0

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from components.base.config import Config
 from components.encoders.features import TextBatch, TextFeatures
 from components.encoders.interfaces import TextEncoder
+from components.encoders.pooling import TextPoolingKind, make_pool
 from components.encoders.text import TEXT
-from components.encoders.text._layers import Layer
+from components.encoders.text._layers import Layer, initialise
 from components.encoders.text._pooling import pool_sentences, pool_words, sentence_mask
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 
 class TriBertParams(Config):
-    """Sizes of TriBERT; `initial_weights` is a local folder of a BERT (CXR-BERT) or null."""
+    """Sizes of TriBERT; `initial_weights` is a local folder of a BERT (CXR-BERT) or null.
+
+    `ffn_chunk` positions at a time go through a feed-forward part (0: all; VELVET-Med's code: 256), which changes
+    memory and nothing else. `pooling` makes the report's vector: `cls` is VELVET-Med's.
+    """
 
     hidden: int = Field(768, ge=1)
     layers: int = Field(12, ge=1)
@@ -38,6 +43,9 @@ class TriBertParams(Config):
     max_sentences: int = Field(50, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     layer_norm_eps: float = Field(1e-12, gt=0)
+    ffn_chunk: int = Field(0, ge=0)
+    pooling: TextPoolingKind = "cls"
+    pool_heads: int = Field(4, ge=1)
     initial_weights: str | None = None
 
     @model_validator(mode="after")
@@ -81,11 +89,14 @@ class TriBert(TextEncoder):
         self.multimodal_layers = nn.ModuleList(
             self._layer(cross=True) for _ in range(params.multimodal_layers)
         )
-        self.apply(_initialise)
+        self.apply(initialise)
+        self.pooling = make_pool(params.pooling, params.hidden, params.pool_heads)
 
     def _layer(self, cross: bool) -> Layer:
         size = self.params
-        return Layer(size.hidden, size.heads, size.ffn, size.dropout, size.layer_norm_eps, cross)
+        return Layer(
+            size.hidden, size.heads, size.ffn, size.dropout, size.layer_norm_eps, cross, size.ffn_chunk
+        )
 
     def hidden_states(self, batch: TextBatch) -> Tensor:
         """[B, L, H] of the last text layer."""
@@ -96,15 +107,16 @@ class TriBert(TextEncoder):
         return hidden
 
     def report(self, batch: TextBatch) -> Tensor:
-        """[B, H]: the `[CLS]` vectors, without the work for sentences and words."""
-        return self.hidden_states(batch)[:, 0]
+        """[B, H]: the pooled vectors, `[CLS]` by default, without the work for sentences and words."""
+        return self.pooling(self.hidden_states(batch), batch.attention_mask)
 
     def forward(self, batch: TextBatch) -> TextFeatures:
         """Report, sentence and word vectors of the last text layer."""
         hidden = self.hidden_states(batch)
         sentences, has_sentence = pool_sentences(hidden, batch)
         words, has_word = pool_words(hidden, batch)
-        return TextFeatures(hidden, hidden[:, 0], sentences, has_sentence, words, has_word)
+        report = self.pooling(hidden, batch.attention_mask)
+        return TextFeatures(hidden, report, sentences, has_sentence, words, has_word)
 
     def multimodal(self, hidden: Tensor, batch: TextBatch, image_tokens: Tensor) -> Tensor:
         """hidden [B, L, H] of the text layers, image_tokens [B, N, H] -> [B, L, H]."""
@@ -118,14 +130,3 @@ class TriBert(TextEncoder):
         from components.encoders.text._initial import load_bert
 
         load_bert(self, folder, tokenizer)
-
-
-def _initialise(module: nn.Module) -> None:
-    """BERT's initialisation: normal with deviation 0.02, biases zero, padding rows zero."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            with torch.no_grad():
-                module.weight[module.padding_idx].zero_()

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from monai.networks.nets.resnet import ResNet
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from components.base.config import Config
 from components.encoders.features import VolumeFeatures
-from components.encoders.interfaces import VisionEncoder
 from components.encoders.vision import VISION
+from components.encoders.vision._pooled import PooledEncoder, PoolingParams
 
 
-class ResNetParams(Config):
+class ResNetParams(PoolingParams):
     """Sizes of the residual network; `blocks` (1, 1, 1, 1) is ResNet-10, (2, 2, 2, 2) ResNet-18."""
 
     width: int = Field(64, ge=1)
@@ -34,8 +33,8 @@ class ResNetParams(Config):
 
 
 @VISION.register("resnet")
-class ResNetEncoder(VisionEncoder):
-    """Five scales of strides 2, 4, 8, 16 and 32; pooled is the mean of the coarsest."""
+class ResNetEncoder(PooledEncoder):
+    """Five scales of strides 2, 4, 8, 16 and 32; pooled is made of the coarsest."""
 
     Params: ClassVar[type[Config]] = ResNetParams
 
@@ -55,6 +54,7 @@ class ResNetEncoder(VisionEncoder):
             feed_forward=False,
         )
         _use_group_norm(self.backbone, params.norm_groups)
+        self.pooling = params.make_pool(self.embed_dim)
 
     def forward(self, volume: Tensor) -> VolumeFeatures:
         """volume [B, 1, X, Y, Z] -> scales and the pooled vector [B, E]."""
@@ -67,7 +67,7 @@ class ResNetEncoder(VisionEncoder):
         for layer in (body.layer1, body.layer2, body.layer3, body.layer4):
             x = layer(x)
             scales.append(x)
-        return VolumeFeatures(tuple(scales), torch.mean(x, dim=(2, 3, 4)))
+        return VolumeFeatures(tuple(scales), self.pool(tuple(scales)))
 
 
 def _use_group_norm(module: nn.Module, groups: int) -> None:

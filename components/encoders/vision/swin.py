@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from monai.networks.nets.swin_unetr import SwinTransformer
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from components.base.config import Config
 from components.encoders.features import VolumeFeatures
-from components.encoders.interfaces import VisionEncoder
 from components.encoders.vision import VISION
+from components.encoders.vision._pooled import PooledEncoder, PoolingParams
 from components.encoders.vision._stage import Stage
 
 NUM_STAGES = 4
 
 
-class SwinParams(Config):
+class SwinParams(PoolingParams):
     """Sizes of the Swin encoder."""
 
     patch: int = Field(2, ge=1)
@@ -44,8 +43,8 @@ class SwinParams(Config):
 
 
 @VISION.register("swin")
-class SwinEncoder(VisionEncoder):
-    """Five scales: strides patch * (1, 2, 4, 8, 16); pooled is the mean of the coarsest."""
+class SwinEncoder(PooledEncoder):
+    """Five scales: strides patch * (1, 2, 4, 8, 16); pooled is made of the coarsest."""
 
     Params: ClassVar[type[Config]] = SwinParams
 
@@ -72,6 +71,7 @@ class SwinEncoder(VisionEncoder):
         for number in range(1, NUM_STAGES + 1):
             layers = getattr(self.backbone, f"layers{number}")
             layers[0] = Stage(layers[0])
+        self.pooling = params.make_pool(self.embed_dim)
 
     def train(self, mode: bool = True) -> SwinEncoder:
         """Set the mode; activations are recomputed in training only (export cannot trace it)."""
@@ -86,4 +86,4 @@ class SwinEncoder(VisionEncoder):
         if volume.ndim != 5 or volume.shape[1] != 1:
             raise ValueError(f"a volume batch is [B, 1, X, Y, Z], not {tuple(volume.shape)}")
         scales = tuple(self.backbone(volume, normalize=True))
-        return VolumeFeatures(scales, torch.mean(scales[-1], dim=(2, 3, 4)))
+        return VolumeFeatures(scales, self.pool(scales))
