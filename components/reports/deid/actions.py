@@ -38,7 +38,7 @@ from components.reports.deid.surrogates.generalise import (
     year_limits,
     zip_left,
 )
-from components.reports.deid.surrogates.names import NameSurrogates
+from components.reports.deid.surrogates.names import NameSurrogates, tokens_of
 from components.reports.deid.surrogates.places import PlaceSurrogates
 
 MASK = "█"
@@ -134,10 +134,12 @@ class Renderer:
             texts = [raw[span.start : span.end] for span in wide if span.kind in DATE_KINDS]
             dates = context_of(self.offset, self.policy.date_order, raw, texts, known)
             limits = year_limits(raw, wide, (day.year for day in known))
+        named = (raw[span.start : span.end] for span in wide if span.kind in NAME_KINDS)
+        people = tokens_of(named) if self.policy.keyed else frozenset()
         pieces = [
             Piece(tagged(span), "tag", "no surrogate is safe")
             if number in tags
-            else self._piece(raw, span, dates, limits)
+            else self._piece(raw, span, dates, limits, people)
             for number, span in enumerate(wide)
         ]
         return write(raw, wide, pieces)
@@ -154,7 +156,9 @@ class Renderer:
             wide.append(span)
         return wide
 
-    def _piece(self, raw: str, span: Span, dates: DateContext, limits: YearLimits) -> Piece:
+    def _piece(
+        self, raw: str, span: Span, dates: DateContext, limits: YearLimits, people: frozenset[str]
+    ) -> Piece:
         text, action = raw[span.start : span.end], self.policy.action(span.kind)
         tag = Piece(tagged(span), "tag")
         if action == "tag":
@@ -176,7 +180,7 @@ class Renderer:
         if action == "locality":
             left = locality(text)
             return Piece(f"{tagged(span)}, {left}" if left != text else left, "locality") if left else tag
-        made = self._surrogate(text, span.kind)
+        made = self._surrogate(text, span.kind, people)
         if made is None or plain(made) == plain(text):
             return tag._replace(detail="no surrogate for this form")
         return Piece(made, "surrogate")
@@ -194,9 +198,9 @@ class Renderer:
             return f"{tagged(span)}, {left}" if left else None
         return text
 
-    def _surrogate(self, text: str, kind: str) -> str | None:
+    def _surrogate(self, text: str, kind: str, people: frozenset[str]) -> str | None:
         if kind in NAME_KINDS:
-            return self.codes.email(text) if "@" in text else self.names.render(text)
+            return self.codes.email(text) if "@" in text else self.names.render(text, people)
         if kind in CODE_KINDS:
             return self.codes.code(text, kind)
         if kind in ("PHONE", "FAX", "PAGER"):

@@ -105,7 +105,7 @@ class Deidentifier:
     ) -> tuple[str, tuple[Change, ...]]:
         """The final text; a surrogate in which known PHI of the study turns up becomes a tag."""
         tags: frozenset[int] = frozenset()
-        known = KnownPhi()
+        known = [layer for layer in self.layers if layer.name == "known"]
         for _ in range(MAX_PASSES):
             try:
                 text, changes = renderer(raw, spans, study, tags)
@@ -113,7 +113,8 @@ class Deidentifier:
                 raise Refusal("deidentify.action", f"the action met a {type(error).__name__}") from None
             if not any(change.action == "surrogate" for change in changes):
                 return text, changes
-            more = residual(text, changes, known.detect(Note(text), study))
+            hits = [span for layer in known for span in layer.detect(Note(text), study)]
+            more = residual(text, changes, hits)
             if not more:
                 return text, changes
             tags |= more

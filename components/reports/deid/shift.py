@@ -136,10 +136,8 @@ def context_of(days: int, order: str, raw: str, spans: Iterable[str], known: Ite
     years: list[date] = []
     for text in spans:
         for item in find_dates(fold(text)):
-            if item.form in ("numeric", "compact_year_last"):
-                order = _order_of(item.text, dates)
-                if order:
-                    orders[_separator(item) + order] += 1
+            if item.form in ("numeric", "compact_year_last") and (clear := _order_of(item.text, dates)):
+                orders[_separator(item) + clear] += 1
             if "mon" in item.text:
                 options = {option.language for option in month_names()[item.text["mon"].lower()]}
                 if len(options) == 1:
@@ -322,7 +320,9 @@ def _width(item: Found) -> int:
     numbers = [item.text[key] for key in ("a", "b", "m", "d") if key in item.text]
     if any(len(number) == 1 for number in numbers):
         return 1
-    named = "mon" in item.text and not any(number.startswith("0") for number in numbers)
+    named = ("mon" in item.text or item.form == "vietnamese") and not any(
+        number.startswith("0") for number in numbers
+    )
     return 1 if named and "-" not in item.written else 2
 
 

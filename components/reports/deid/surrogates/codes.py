@@ -1,9 +1,9 @@
 """Numbers and ways of contact as others of the same length and form that were never issued.
 
-A code's digits are replaced from the right under the patient's key, so that `MR-0048291`, `0048291` and `48291`
-agree. Telephone numbers of North America get an area code that is not in use and 555-01xx, British ones the range
-for drama (Ofcom); e-mails and hosts are below example.org (RFC 2606), IP addresses in 192.0.2.0/24 and its
-like (RFC 5737), UIDs below 2.25 (PS3.5 B.2).
+A code's digits without their padding are replaced under the patient's key, so that `MR-0048291`, `0048291` and
+`48291` agree. Telephone numbers of North America get an area code that is not in use and 555-01xx, British ones the
+range for drama (Ofcom); e-mails and hosts are below example.org (RFC 2606), IP addresses in 192.0.2.0/24 and
+its like (RFC 5737), UIDs below 2.25 (PS3.5 B.2).
 """
 
 from __future__ import annotations
@@ -44,54 +44,49 @@ class CodeSurrogates:
         if not any(char.isalnum() for char in text):
             return None
         social = kind == "SSN" or _SSN.fullmatch(text) is not None
+        digits = "".join(char for char in text if char.isdigit())
+        core = digits.lstrip("0") if len(digits) >= 5 and not social else digits
+        core = core or digits
+        seed = core if len(digits) >= 5 else plain(text)
         for attempt in range(ATTEMPTS):
-            made = self._replaced(text, attempt, social)
-            bare = plain(made)
-            if bare != plain(text) and canonical(made) not in self.known and not could_be_issued(bare):
+            new = self._digits(seed, core, attempt)
+            if core and (new == core or new in self.known or could_be_issued(new)):
+                continue
+            made = self._filled(text, "0" * (len(digits) - len(core)) + new)
+            if plain(made) != plain(text) and canonical(made) not in self.known:
                 return made
         return None
 
-    def _replaced(self, text: str, attempt: int, social: bool) -> str:
-        core = canonical(text)
-        stream = self.keyed.digest("code", f"{core}\0{attempt}") + self.keyed.digest(
-            "code+", f"{core}\0{attempt}"
+    def _digits(self, seed: str, core: str, attempt: int) -> str:
+        """Digits for a code without its padding: what they are depends on the code and not on how it is written."""
+        stream = self.keyed.digest("code", f"{seed}\0{attempt}") + self.keyed.digest(
+            "code+", f"{seed}\0{attempt}"
         )
-        digits = [char for char in text if char.isdigit()]
-        padding = len(digits) - len("".join(digits).lstrip("0")) if len(digits) >= 5 else 0
-        new = []
-        for place in range(len(digits)):
-            right = len(digits) - 1 - place
-            if place < padding:
-                new.append("0")
-            elif place == padding and len(digits) > 1:
-                new.append(str(1 + stream[right % 64] % 9))
-            else:
-                new.append(str(stream[right % 64] % 10))
-        if len(digits) == 9 and (
-            social or not padding
-        ):  # areas from 900 with groups below 50 were never assigned
+        new = [str(stream[place % 64] % 10) for place in range(len(core))]
+        if len(new) > 1:
+            new[0] = str(1 + stream[0] % 9)
+        if len(new) == 9:  # areas from 900 with groups below 50 were never assigned
             group = 1 + stream[9] % 49
             new[0], new[3], new[4] = "9", str(group // 10), str(group % 10)
-        runs = re.finditer(r"[^\W\d_]+", text)
-        letters = {match.start(): self._letters(match, attempt, len(digits)) for match in runs}
-        made: list[str] = []
-        rest = iter(new)
-        place = 0
-        while place < len(text):
-            if place in letters:
-                made.append(letters[place])
-                place += len(letters[place])
-                continue
-            made.append(next(rest) if text[place].isdigit() else text[place])
-            place += 1
-        return "".join(made)
+        return "".join(new)
 
-    def _letters(self, match: re.Match[str], attempt: int, num_digits: int) -> str:
+    def _filled(self, text: str, digits: str) -> str:
+        """`text` with its digits replaced by others and its runs of letters too; no check letter fits."""
+        made = re.sub(r"[^\W\d_]+", lambda match: self._letters(match.group(), len(digits)), text)
+        rest = iter(digits)
+        made = "".join(next(rest) if char.isdigit() else char for char in made)
+        last = made[-1]
+        while last.isalpha() and could_be_issued(plain(made)):
+            last = chr((ord(last.upper()) - 64) % 26 + 65)
+            if last != text[-1].upper():
+                made = made[:-1] + last
+        return made
+
+    def _letters(self, run: str, num_digits: int) -> str:
         """A run of letters: a label stays where five digits carry the identity, others change letter by letter."""
-        run = match.group()
         if run.lower() in listed("code_labels") and num_digits >= 5:
             return run
-        stream = self.keyed.digest("letters-of-code", f"{run.lower()}\0{attempt}")
+        stream = self.keyed.digest("letters-of-code", run.lower())
         new = ""
         for place, char in enumerate(run.lower()):
             index = ord(char) - 97 if char.isascii() else 0

@@ -134,27 +134,33 @@ class NameSurrogates:
             attempt += 1
         return found
 
-    def token(self, written: str) -> str:
-        """The surrogate of one token of a name, in the token's case."""
+    def token(self, written: str, around: frozenset[str] = frozenset()) -> str:
+        """The surrogate of one token of a name, in the token's case; it is none of `around`."""
         head = _HEAD.match(written)
         word = plain(written[head.end() :] if head else written)
         parts = self._joined.get(word) if word not in self._roles else None
         if parts is not None:
-            return like(written, "".join(self._one(part) for part in parts))
+            return like(written, "".join(self._one(part, around) for part in parts))
         if _are_initials(word) or (written.isupper() and word in self._letters and word not in self._roles):
             return self._initials_of(written)
-        return like(written, self._one(word))
+        return like(written, self._one(word, around))
 
-    def _one(self, word: str) -> str:
+    def _one(self, word: str, around: frozenset[str]) -> str:
         if len(word) == 1:
             return self.letter(word).upper()
         if word not in self._cache:
             self._cache[word] = self._choose(word, self._taken)
-        return self._cache[word]
+        found = self._cache[word]
+        return self._choose(word, self._taken | around) if plain(found) in around else found
 
-    def render(self, raw: str) -> str | None:
-        """A name span with every name in it replaced; titles, degrees, order and punctuation stay."""
+    def render(self, raw: str, around: frozenset[str] = frozenset()) -> str | None:
+        """A name span with every name in it replaced; titles, degrees, order and punctuation stay.
+
+        `around` are the tokens of the note's other names (`tokens_of`): no surrogate may be one of them. This is the
+        one thing in which notes can differ: a surrogate that happens to be another name of the note gives way.
+        """
         note = Note(raw)
+        around = around or tokens_of([raw])
         found = list(_WORD.finditer(note.view))
         pieces: list[str] = []
         place = changed = 0
@@ -166,19 +172,23 @@ class NameSurrogates:
             gap = note.view[found[number - 1].end() if number else 0 : match.start()]
             if self._stays(word, number, len(found), gap) or (word == "s" and before == "'"):
                 pieces.append(raw[place:end])
-            elif word in _PARTICLES and number + 1 < len(found) and word not in self._roles:
+            elif self._is_particle(word, written) and number + 1 < len(found):
                 pieces.append(_clean(raw[place:start]))
                 place = note.raw_span(found[number + 1].start(), found[number + 1].end())[0]
                 continue
             else:
                 slash = before == "/" and len(word) <= 3
-                new = self._initials_of(written) if slash else self.token(written)
+                new = self._initials_of(written) if slash else self.token(written, around)
                 if plain(new) == word:
                     return None
                 pieces += [_clean(raw[place:start]), new]
                 changed += 1
             place = end
         return "".join([*pieces, _clean(raw[place:])]) if changed else None
+
+    def _is_particle(self, word: str, written: str) -> bool:
+        """`de`, `van`, `al`; a capital `Y.` is an initial and no Spanish `y`."""
+        return word in _PARTICLES and word not in self._roles and (len(word) > 1 or written.islower())
 
     def _initials_of(self, written: str) -> str:
         letters = "".join(self.letter(char) for char in plain(written))
@@ -188,6 +198,12 @@ class NameSurrogates:
         if word in self._roles or word in self._joined:
             return False
         return (word in _TITLES and number < total - 1) or (word in _DEGREES and number > 0 and "," in gap)
+
+
+def tokens_of(texts: Iterable[str]) -> frozenset[str]:
+    """The tokens of names as they are compared: plain, of two letters or more."""
+    found = {plain(match.group()) for text in texts for match in _WORD.finditer(fold(text))}
+    return frozenset(word for word in found if len(word) > 1)
 
 
 def _split(value: str) -> list[str]:
