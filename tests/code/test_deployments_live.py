@@ -21,7 +21,7 @@ from flows.environment import LOCAL_API, TRAINING_LIMIT
 from tests.code.test_flows_supervise import alive, wait_for
 from tests.pipeline_support import copy_project, outputs, python, set_parameter, variables
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 STEPS = 30
 
 
@@ -66,7 +66,7 @@ class Site:
     def run(self, deployment: str, **parameters: Any) -> tuple[int, str]:
         """Run a deployment to its end; returns the exit code and what was printed."""
         process = self.start(deployment, **parameters)
-        printed, _ = process.communicate(timeout=900)
+        printed, _ = process.communicate(timeout=2400)
         return process.returncode, printed
 
     def last_run(self) -> dict[str, Any]:
@@ -261,5 +261,5 @@ def test_one_training_at_a_time_on_a_server(site: Site) -> None:
         assert not [pid for pid in _processes(site.root) if "downstream.finetune" in _command(pid)]
     finally:
         site.ask("v2/concurrency_limits/decrement", {**limit, "occupancy_seconds": 1.0})
-    printed, _ = process.communicate(timeout=600)
+    printed, _ = process.communicate(timeout=2400)
     assert process.returncode == 0, printed[-3000:]

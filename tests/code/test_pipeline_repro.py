@@ -8,7 +8,7 @@ import pytest
 
 from tests.pipeline_support import command, copy_project, outputs, python, set_parameter, stages_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture(scope="module")
