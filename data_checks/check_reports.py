@@ -2,9 +2,10 @@
 
     python -m data_checks.check_reports
 
-Reads artifacts/deidentify, artifacts/section and, for the known identities, restricted/ingest; writes
-artifacts/check_reports/{accepted,quarantine}.parquet, result.json and index.html. A report that is set aside
-leaves its study image-only: `split` pairs only the accepted ones.
+Reads artifacts/deidentify, artifacts/section and, for the known identities and the originals of surrogates,
+restricted/ingest and restricted/deidentify; writes artifacts/check_reports/{accepted,quarantine}.parquet, result.json
+and index.html. A report that is set aside leaves its study image-only: `split` pairs only the accepted ones. More
+reports with PHI than `max_residual_fraction` stop the flow.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Params(Config):
     content_sections: tuple[str, ...] = ("findings", "impression")
     max_repeated_fraction: float = Field(default=0.5, ge=0.0, le=1.0)
     max_quarantined_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
+    max_residual_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
 
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:
@@ -89,15 +91,19 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
 
 
 def _joined(reports: Sequence[Mapping[str, Any]], context: StepContext) -> dict[str, list[Any]]:
-    """For every report: its sections, the spans that were replaced, and the study's known identities."""
+    """For every report: its sections, what is known of its PHI, and its text to compare with others."""
     from components.base.files import read_table
     from components.cohort.manifest import read_rows
-    from data_checks.phi_patterns import spans_of
+    from data_checks.phi_patterns import REALISTIC, spots_of
 
     sections: defaultdict[str, list[Any]] = defaultdict(list)
     for row in read_table(context.artifacts("section") / "sections.parquet").to_pylist():
         sections[row["study_key"]].append(row)
-    spans = spans_of(read_rows(context.artifacts("deidentify") / "audit.parquet", "audit"))
+    audit = read_rows(context.artifacts("deidentify") / "audit.parquet", "audit")
+    offsets: list[dict[str, Any]] = []
+    if any(row["action"] in REALISTIC for row in audit):
+        offsets = read_table(context.restricted("deidentify") / "offsets.parquet").to_pylist()
+    spots = spots_of(audit, offsets)
     known: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in read_rows(context.restricted("ingest") / "identities.parquet", "identities"):
         known[row["study_key"]].append((row["kind"], row["value"]))
@@ -107,8 +113,7 @@ def _joined(reports: Sequence[Mapping[str, Any]], context: StepContext) -> dict[
         texts[row["study_key"]] = " ".join((row["text"] or "").split()).casefold()
     return {
         "sections": [sections.get(study, []) for study in studies],
-        "replaced": [spans.get(study, []) for study in studies],
-        "identities": [known.get(study, []) for study in studies],
+        "phi": [{"identities": known.get(study, []), "spots": spots.get(study, [])} for study in studies],
         "normalised": [texts[study] for study in studies],
     }
 
@@ -118,7 +123,9 @@ def checks(params: Params, known_studies: set[str]) -> list[Check]:
     import great_expectations.expectations as gxe
 
     from data_checks.expectations import (
+        ExpectAllReplaced,
         ExpectNoKnownPhi,
+        ExpectNoResidualPhi,
         ExpectNoStructuredPhi,
         ExpectSectionNamed,
         ExpectSectionsToCoverText,
@@ -173,12 +180,23 @@ def checks(params: Params, known_studies: set[str]) -> list[Check]:
         Check(
             "report.structured_phi",
             "No e-mail, telephone, date of birth, record number, URL or UID is left",
-            ExpectNoStructuredPhi(column_A="text", column_B="replaced"),
+            ExpectNoStructuredPhi(column_A="text", column_B="phi"),
         ),
         Check(
             "report.known_phi",
             "None of the study's known identities is left",
-            ExpectNoKnownPhi(column_A="text", column_B="identities"),
+            ExpectNoKnownPhi(column_A="text", column_B="phi"),
+        ),
+        Check(
+            "report.not_replaced",
+            "No surrogate and no moved date is what it replaced",
+            ExpectAllReplaced(column_A="text", column_B="phi"),
+        ),
+        Check(
+            "reports.no_residual_phi",
+            f"No residual PHI: at most {params.max_residual_fraction:.0%} of the reports hold any",
+            ExpectNoResidualPhi(column_A="text", column_B="phi", mostly=1.0 - params.max_residual_fraction),
+            cohort=True,
         ),
         Check(
             "reports.repeated",

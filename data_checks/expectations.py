@@ -20,7 +20,7 @@ from great_expectations.expectations.metrics.map_metric_provider import (
 )
 
 from data_checks.files import is_file_inside
-from data_checks.phi_patterns import known_hits, structured_hits
+from data_checks.phi_patterns import known_hits, residual_hits, structured_hits, unchanged_hits
 
 PAIR = ("column_A", "column_B")
 
@@ -120,12 +120,15 @@ class _NoStructuredPhi(ColumnPairMapMetricProvider):
 
     @column_pair_condition_partial(engine=PandasExecutionEngine)
     def _pandas(cls, column_A: pd.Series, column_B: pd.Series, **_: Any) -> pd.Series:
-        good = [not structured_hits(text, spans) for text, spans in zip(column_A, column_B)]
+        good = [not structured_hits(text, phi["spots"]) for text, phi in zip(column_A, column_B)]
         return pd.Series(good, index=column_A.index, dtype=bool)
 
 
 class ExpectNoStructuredPhi(ColumnPairMapExpectation):
-    """No e-mail, telephone, URL, social security or labelled record number outside the replaced spans (column B)."""
+    """No e-mail, telephone, URL, social security or labelled record number outside the replaced spans.
+
+    Column B of this and the expectations below is a mapping: `identities` as (kind, value) pairs, and `spots`.
+    """
 
     map_metric = "column_pair_values.no_structured_phi"
 
@@ -137,11 +140,49 @@ class _NoKnownPhi(ColumnPairMapMetricProvider):
 
     @column_pair_condition_partial(engine=PandasExecutionEngine)
     def _pandas(cls, column_A: pd.Series, column_B: pd.Series, **_: Any) -> pd.Series:
-        good = [not known_hits(text, known) for text, known in zip(column_A, column_B)]
+        good = [
+            not known_hits(text, phi["identities"], phi["spots"]) for text, phi in zip(column_A, column_B)
+        ]
         return pd.Series(good, index=column_A.index, dtype=bool)
 
 
 class ExpectNoKnownPhi(ColumnPairMapExpectation):
-    """None of the study's own identities (column B: kind, value) is left in the text."""
+    """None of the study's own identities is left in the text."""
 
     map_metric = "column_pair_values.no_known_phi"
+
+
+class _AllReplaced(ColumnPairMapMetricProvider):
+    condition_metric_name = "column_pair_values.all_replaced"
+    condition_domain_keys = PAIR
+    condition_value_keys = ()
+
+    @column_pair_condition_partial(engine=PandasExecutionEngine)
+    def _pandas(cls, column_A: pd.Series, column_B: pd.Series, **_: Any) -> pd.Series:
+        good = [not unchanged_hits(text, phi["spots"]) for text, phi in zip(column_A, column_B)]
+        return pd.Series(good, index=column_A.index, dtype=bool)
+
+
+class ExpectAllReplaced(ColumnPairMapExpectation):
+    """No surrogate and no moved date is what it replaced."""
+
+    map_metric = "column_pair_values.all_replaced"
+
+
+class _NoResidualPhi(ColumnPairMapMetricProvider):
+    condition_metric_name = "column_pair_values.no_residual_phi"
+    condition_domain_keys = PAIR
+    condition_value_keys = ()
+
+    @column_pair_condition_partial(engine=PandasExecutionEngine)
+    def _pandas(cls, column_A: pd.Series, column_B: pd.Series, **_: Any) -> pd.Series:
+        good = [
+            not residual_hits(text, phi["identities"], phi["spots"]) for text, phi in zip(column_A, column_B)
+        ]
+        return pd.Series(good, index=column_A.index, dtype=bool)
+
+
+class ExpectNoResidualPhi(ColumnPairMapExpectation):
+    """No PHI of any of the three kinds above is left: the expectation of the whole cohort that stops the flow."""
+
+    map_metric = "column_pair_values.no_residual_phi"

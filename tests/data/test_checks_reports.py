@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components.base.errors import CheckError
+from components.base.errors import CheckError, InputError
 from components.base.files import read_json, read_table, write_table
 from components.base.step import StepContext
 from components.cohort.manifest import write_rows
 from data_checks import check_reports
-from data_checks.phi_patterns import known_hits, structured_hits
+from data_checks.phi_patterns import Spot, known_hits, structured_hits, unchanged_hits
 
-PARAMS = check_reports.Params(max_quarantined_fraction=0.8)
+PARAMS = check_reports.Params(max_quarantined_fraction=0.8, max_residual_fraction=0.8)
 SECTIONS = pa.schema(
     [("study_key", pa.string()), ("order", pa.int64()), ("name", pa.string())]
     + [(name, pa.int64()) for name in ("heading_start", "start", "end")]
@@ -56,6 +56,7 @@ class Tables:
         self.sections = {study: sectioned(study, text) for study, text in self.texts.items()}
         self.identities: list[dict] = []
         self.audit: list[dict] = []
+        self.offsets: list[dict] = []
 
     def set(self, number: int, text: str) -> None:
         study = key("stu", number)
@@ -74,6 +75,9 @@ class Tables:
         rows = [row for parts in self.sections.values() for row in parts]
         write_table(folder / "section/sections.parquet", pa.Table.from_pylist(rows, schema=SECTIONS))
         write_rows(root / "restricted/ingest/identities.parquet", "identities", self.identities)
+        if self.offsets:
+            table = pa.Table.from_pylist(self.offsets)
+            write_table(root / "restricted/deidentify/offsets.parquet", table)
         context = StepContext(root, "check_reports", None, logging.getLogger("test.check_reports"))
         return dict(check_reports.run(params, context))
 
@@ -157,6 +161,103 @@ def test_too_many_bad_reports_fail_the_stage(tmp_path: Path) -> None:
         tables.run(tmp_path, PARAMS.model_copy(update={"max_quarantined_fraction": 0.2}))
     assert read_json(tmp_path / "artifacts/check_reports/result.json")["success"] is False
     assert not (tmp_path / "artifacts/check_reports/accepted.parquet").exists()
+
+
+def replace(tables: Tables, number: int, text: str, kind: str, action: str, original: str) -> None:
+    """Report `number` says that `text` (its first occurrence) was written in place of `original`."""
+    study = key("stu", number)
+    start = tables.texts[study].index(text)
+    spot = {"study_key": study, "start": start, "end": start + len(text), "kind": kind}
+    tables.audit.append(spot | {"layer": "known", "rule": "test", "action": action, "detail": ""})
+    place = {"new_start": start, "new_end": start + len(text)}
+    tables.offsets.append({"study_key": study, **place, "original": original})
+
+
+def test_surrogates_and_moved_dates_are_no_residual_phi(tmp_path: Path) -> None:
+    tables = Tables()
+    tables.set(0, "FINDINGS: Ada Whitlock on 2018-08-16, call 291-555-0142.\nIMPRESSION: Nodule 0.")
+    replace(tables, 0, "Ada Whitlock", "PATIENT", "surrogate", "Zoe Brightwater")
+    replace(tables, 0, "2018-08-16", "DATE", "shift", "2019-03-04")
+    replace(tables, 0, "291-555-0142", "PHONE", "surrogate", "617-732-5500")
+    known = [("PATIENT", "Brightwater^Zoe"), ("DATE", "2019-03-04"), ("DATE", "2018-08-16")]
+    tables.identities += [{"study_key": key("stu", 0), "kind": kind, "value": value} for kind, value in known]
+    metrics = tables.run(tmp_path, check_reports.Params())
+    assert metrics["accepted"] == 10
+    assert metrics["checks"] == metrics["checks_passed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "action", "original"),
+    [
+        ("2019-03-04", "DATE", "shift", "2019-03-04"),
+        ("Zoe Brightwater", "PATIENT", "surrogate", "zoe brightwater"),
+        ("Dr. Zoe Brightwater", "STAFF", "surrogate", "Brightwater"),
+        ("Ada Whitlock", "PATIENT", "surrogate", ""),
+    ],
+)
+def test_a_span_that_was_not_replaced_stops_the_flow(
+    text: str, kind: str, action: str, original: str, tmp_path: Path
+) -> None:
+    tables = Tables()
+    tables.set(0, f"FINDINGS: {text} has a nodule there.\nIMPRESSION: Nodule 0.")
+    replace(tables, 0, text, kind, action, original)
+    with pytest.raises(CheckError, match=r"reports\.no_residual_phi"):
+        tables.run(tmp_path, check_reports.Params())
+    assert "report.not_replaced" in refused(tmp_path)[key("stu", 0)]
+    page = (tmp_path / "artifacts/check_reports/index.html").read_text()
+    assert "Brightwater" not in page
+    assert "2019-03-04" not in page
+
+
+def test_originals_that_are_gone_fail_closed(tmp_path: Path) -> None:
+    tables = Tables()
+    replace(tables, 0, "nodule", "PATIENT", "surrogate", "x")
+    tables.offsets = []
+    with pytest.raises(InputError):
+        tables.run(tmp_path, check_reports.Params())
+
+
+@pytest.mark.parametrize(
+    ("text", "identity"),
+    [
+        ("Mail quintus@rome.example now, nodule.", None),
+        ("Okonkwo has a nodule in the chest.", ("PATIENT", "Okonkwo^Zephyrine")),
+        ("Nodule since 03/04/2019 as before.", ("DATE", "2019-03-04")),
+        ("Nodule since 04-Mar-2019 as before.", ("DATE", "20190304")),
+        ("Nodule of 0048291 as before, stable.", ("MRN", "MR-0048291")),
+    ],
+)
+def test_one_report_with_phi_stops_the_flow(
+    text: str, identity: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    tables = Tables(30)
+    tables.set(0, f"FINDINGS: {text}\nIMPRESSION: Nodule 0.")
+    if identity:
+        kind, value = identity
+        tables.identities.append({"study_key": key("stu", 0), "kind": kind, "value": value})
+    with pytest.raises(CheckError, match=r"reports\.no_residual_phi") as stopped:
+        tables.run(tmp_path, check_reports.Params())
+    for word in ("quintus", "Okonkwo", "03/04", "04-Mar", "0048291"):
+        assert word not in str(stopped.value)
+    assert not (tmp_path / "artifacts/check_reports/accepted.parquet").exists()
+
+
+def test_what_a_policy_lets_stay_is_no_residual_phi_but_what_a_person_lets_stay_may_be() -> None:
+    text = "Seen 2019-03-04 in Springfield."
+    known = [("DATE", "2019-03-04")]
+    policy = [Spot(5, 15, "DATE", "known", "keep")]
+    assert known_hits(text, known, policy) == []
+    assert structured_hits(text, policy) == []
+    assert known_hits(text, known, [Spot(5, 15, "", "review", "keep")]) == ["DATE"]
+    assert known_hits(text, known, [Spot(5, 15, "DATE", "known", "tag")]) == ["DATE"]
+
+
+def test_a_generalised_year_may_be_the_original() -> None:
+    spots = [
+        Spot(5, 9, "DATE", "patterns", "generalise", "2019"),
+        Spot(0, 4, "AGE", "patterns", "generalise", "94"),
+    ]
+    assert unchanged_hits("Seen 2019.", spots) == []
 
 
 def test_a_cohort_of_copies_fails_the_stage(tmp_path: Path) -> None:
