@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -16,10 +17,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from components.base.errors import ServiceError
+from components.base.errors import ServiceError, StorageError
 from components.base.files import write_json, write_text
 from flows.environment import LOCAL_API, TRAINING_LIMIT, environment, project_root
-from flows.supervise import end_session, session_members
+from flows.overrides import restore
+from flows.supervise import GRACE_S, end_session, session_members
+from flows.workspace import exclusive
 
 POOL = "velvet"
 SERVICES = {"prefect-server", "prefect-worker"}
@@ -132,12 +135,49 @@ def up(port: int) -> int:
     return 0
 
 
+def run_processes(root: Path) -> list[int]:
+    """The processes of this project's flow runs that a worker started; each run has a session of its own."""
+    ours = f"VELVET_ROOT={root}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                variables = (entry / "environ").read_bytes().split(b"\0")
+                if ours in variables and any(item.startswith(b"PREFECT__FLOW_RUN_ID=") for item in variables):
+                    found.append(int(entry.name))
+    return found
+
+
+def end_runs(root: Path) -> int:
+    """End the flow runs that a worker left behind, with all that they started; returns how many sessions."""
+    ended: set[int] = set()
+    deadline = time.monotonic() + 2 * GRACE_S
+    while (members := run_processes(root)) and time.monotonic() < deadline:
+        sessions = set()
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                sessions.add(os.getsid(pid))
+        first = min(sessions - ended, default=None)
+        if first is None:  # what is left was told already and is ending
+            time.sleep(0.2)
+            continue
+        end_session(first)
+        ended.add(first)
+    return len(ended)
+
+
 def down() -> int:
-    """Stop what `up` started, by process id; a service that is gone already is no error."""
+    """Stop what `up` started and the runs under way, by process id; a service that is gone is no error."""
     root = project_root()
-    for name, session in sorted(running(root).items(), reverse=True):
-        end_session(session, grace_s=20.0)
+    services = running(root)
+    for name in sorted(services, reverse=True):  # the worker first: the server hears how its runs end
+        if name == "prefect-server" and end_runs(root):
+            print("stopped the runs under way; the next run goes on where they were")
+        end_session(services[name], grace_s=20.0)
         print(f"stopped {name}")
+    end_runs(root)
+    with contextlib.suppress(StorageError), exclusive(root):  # not while a run of `python -m flows` holds it
+        restore(root)
     _record(root).unlink(missing_ok=True)
     (root / "prefect.toml").unlink(missing_ok=True)
     return 0

@@ -263,3 +263,18 @@ def test_one_training_at_a_time_on_a_server(site: Site) -> None:
         site.ask("v2/concurrency_limits/decrement", {**limit, "occupancy_seconds": 1.0})
     printed, _ = process.communicate(timeout=2400)
     assert process.returncode == 0, printed[-3000:]
+
+
+def test_down_ends_the_runs_under_way_too(site: Site) -> None:
+    process = site.start("pretrain/full", overrides={"pretrain.num_steps": 400, "pretrain.seed": 31})
+    wanted = "components.pretraining.pretrain"
+    assert wait_for(lambda: any(wanted in _command(pid) for pid in _processes(site.root)), 300)
+    members = [pid for pid in _processes(site.root) if "engine" in _command(pid) or wanted in _command(pid)]
+    assert b"num_steps: 400" in (site.root / "params.yaml").read_bytes()
+    code, printed = python(site.root, "-m", "flows", "down")
+    assert code == 0, printed
+    assert "stopped the runs under way" in printed
+    assert wait_for(lambda: not any(map(alive, members)), 10)
+    process.kill()
+    process.communicate()
+    assert b"num_steps: 400" not in (site.root / "params.yaml").read_bytes()
