@@ -36,12 +36,15 @@ class Ablation(Config):
     """An entry of the block `ablation`: arms by name, the arm that differences are taken to, seeds and folds.
 
     `folds` 0 keeps the split of the preset; 3 or more is a cross-validation by patient, every arm on every fold.
-    `jobs` cells run at once, each with `threads` threads.
+    `tasks` and `protocols` are the entries of `finetune` and `evaluate` that every cell runs. `jobs` cells run at
+    once, each with `threads` threads.
     """
 
     seeds: list[int] = Field(min_length=1)
     folds: int = Field(ge=0)
     baseline: str
+    tasks: list[str] = Field(min_length=1)
+    protocols: list[str] = Field(min_length=1)
     jobs: int = Field(ge=1)
     threads: int = Field(ge=1)
     arms: dict[str, Arm] = Field(min_length=1)
@@ -84,7 +87,7 @@ def make_plan(root: Path, values: Mapping[str, Any], name: str, arms: Sequence[s
     for arm in [settings.baseline, *(arms or ())]:
         lookup(settings.arms, arm)
     chosen = [arm for arm in settings.arms if arms is None or arm in arms]
-    resolved = {arm: resolve_arm(values, settings.arms[arm]) for arm in chosen}
+    resolved = {arm: _chosen_parts(resolve_arm(values, settings.arms[arm]), settings) for arm in chosen}
     shared = {stage: resolved[chosen[0]][stage] for stage in SHARED}
     _require_same_data(resolved)
     data_key = fingerprint({"params": shared, "code": code_hash(root, ROOMS)})
@@ -98,6 +101,13 @@ def make_plan(root: Path, values: Mapping[str, Any], name: str, arms: Sequence[s
                 key = fingerprint({"data": data_key, "code": code, "params": own})
                 cells.append(Cell(arm, seed, fold, seeded, key))
     return Plan(settings, shared, data_key, cells)
+
+
+def _chosen_parts(values: dict[str, Any], settings: Ablation) -> dict[str, Any]:
+    """An arm's values with the wanted tasks and protocols only."""
+    for block, names in (("finetune", settings.tasks), ("evaluate", settings.protocols)):
+        values[block] = {name: lookup(values, f"{block}.{name}") for name in names}
+    return values
 
 
 def _require_same_data(resolved: Mapping[str, Mapping[str, Any]]) -> None:

@@ -34,6 +34,8 @@ def settings() -> dict[str, Any]:
     return {
         "seeds": [1, 2],
         "folds": 0,
+        "tasks": ["retrieval", "classification", "segmentation"],
+        "protocols": ["retrieval", "linear_probe"],
         "baseline": "one",
         "jobs": 1,
         "threads": 1,
@@ -60,6 +62,7 @@ def test_cells_are_arms_times_seeds_and_share_their_data(values: dict[str, Any])
         == 2
     )
     assert all(cell.values[stage] == plan.shared[stage] for cell in plan.cells for stage in SHARED)
+    assert list(plan.cells[0].values["evaluate"]) == ["retrieval", "linear_probe"]
     assert make_plan(ROOT, values, "small", ["all"]).cells[0].key == plan.cells[1].key
 
 
