@@ -64,6 +64,11 @@ def _inside(span: Span, places: tuple[tuple[int, int], ...]) -> bool:
     return any(start <= span.start and span.end <= end for start, end in places)
 
 
+def is_kind(text: str) -> bool:
+    """Whether a text can be a kind of PHI (and so a tag)."""
+    return _KIND.fullmatch(text) is not None
+
+
 def note_id(ring: KeyRing, study_key: str, text: str) -> str:
     """32 hex digits that name a note: another text, study or key gives others."""
     return ring.digest("note", f"{study_key}\0{text}").hex()[:32]
