@@ -43,10 +43,20 @@ class VisionEncoder(nn.Module):
 
     def pool(self, scales: tuple[Tensor, ...]) -> Tensor:
         """Scales as `forward` gives them -> [B, E]: the mean of the coarsest."""
-        return scales[-1].mean(dim=(2, 3, 4))
+        return self._coarsest(scales).mean(dim=(2, 3, 4))
 
     def dense(self, scales: tuple[Tensor, ...]) -> Tensor:
         """Scales -> [B, E, *S]: where `pool` would put each position by itself."""
+        return self._coarsest(scales)
+
+    def _coarsest(self, scales: tuple[Tensor, ...]) -> Tensor:
+        """The coarsest scale, if a mean of it can be the pooled vector; else `ConfigError`."""
+        if scales[-1].shape[1] != self.embed_dim:
+            raise ConfigError(
+                "this vision encoder's vector is not made of its scales: it has no maps and reads no windows",
+                rule="vision.dense",
+                fix="use another vision encoder, or give it `pool` and `dense`",
+            )
         return scales[-1]
 
 

@@ -167,3 +167,27 @@ def test_gradients_flow_through_windows(encoder: DualEncoder) -> None:
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
     encoder.zero_grad(set_to_none=True)
+
+
+def test_the_finer_contract_has_the_same_field_of_view(encoder: DualEncoder) -> None:
+    import numpy as np
+
+    from components.encoders.dense import finer_contract
+    from components.volumes.contract import model_input
+
+    finer = finer_contract(encoder.contract, 2)
+    assert (finer.spacing_mm, finer.size) == ((1.0, 1.0, 1.0), (32, 32, 48))
+    hu = np.random.default_rng(0).integers(-1000, 1000, (40, 30, 44)).astype(np.int16)
+    large = torch.from_numpy(model_input(hu, finer))[None]
+    assert encoder.encode_volume(large, encoder.contract.size).shape == (1, 16)
+    with pytest.raises(ConfigError, match="spacing_mm"):
+        finer_contract(encoder.contract, 100)
+
+
+def test_an_encoder_whose_vector_is_not_of_its_scales_says_so(tokenizer: ReportTokenizer) -> None:
+    encoder = make(tokenizer, {"name": "intensity", "bins": 4, "grid": 2})
+    assert encoder.encode_volume(volume(*SIZE)).shape == (2, 16)
+    with pytest.raises(ConfigError, match="no maps"):
+        encoder.dense(volume(*SIZE))
+    with pytest.raises(ConfigError, match="no windows"):
+        encoder.encode_volume(volume(32, 16, 24), SIZE)

@@ -38,6 +38,7 @@ class IntensityEncoder(VisionEncoder):
     """One scale, the means of the grid's cells [B, 1, G, G, G]; pooled is shares above thresholds, then means."""
 
     Params: ClassVar[type[Config]] = IntensityParams
+    thresholds: Tensor
 
     def __init__(self, params: IntensityParams) -> None:
         super().__init__()
