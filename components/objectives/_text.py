@@ -17,6 +17,7 @@ from components.reports.findings import mentions
 Structured = Mapping[str, Mapping[str, Sequence[str]]]
 PADDING = {"input_ids": 0, "token_type_ids": 0, "attention_mask": 0, "word_index": -1}
 TEXTS_AT_A_TIME = 256
+SHORTEST = 32
 
 
 def map_fields(texts: Sequence[TextBatch], function: Callable[[list[Tensor], int], Tensor]) -> TextBatch:
@@ -37,12 +38,22 @@ def join(texts: Sequence[TextBatch]) -> TextBatch:
 
 
 def encode_texts(model: Model, texts: Sequence[Sequence[str]], device: torch.device) -> Tensor:
-    """Report vectors `[N, H]` of texts (lists of sentences): one pass, or several of 256 where there are more."""
-    parts = []
-    for start in range(0, len(texts), TEXTS_AT_A_TIME):
-        arrays = model.tokenizer.encode(texts[start : start + TEXTS_AT_A_TIME])
-        parts.append(model.text.report(TextBatch.from_arrays(arrays).to(device)))
-    return torch.cat(parts)
+    """Report vectors `[N, H]` of N > 0 texts (lists of sentences).
+
+    Texts of up to 32 positions go through the encoder together, then those of up to 64, 128 and so on: a long one
+    does not make the short ones longer. At most 256 go at a time.
+    """
+    batch = TextBatch.from_arrays(model.tokenizer.encode(texts))
+    lengths = batch.attention_mask.sum(1).clamp(min=1)
+    classes = (lengths / SHORTEST).log2().ceil().clamp(min=0)
+    order, parts = [], []
+    for number in classes.unique().tolist():
+        for rows in (classes == number).nonzero().flatten().split(TEXTS_AT_A_TIME):
+            order.append(rows)
+            some, longest = batch.subset(rows), int(lengths[rows].max())
+            some = map_fields([some], lambda fields, _, end=longest: fields[0][:, :end])
+            parts.append(model.text.report(some.to(device)))
+    return torch.cat(parts)[torch.cat(order).argsort().to(device)]
 
 
 @lru_cache(maxsize=65536)

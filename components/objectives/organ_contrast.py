@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,6 @@ from torch.nn import functional as F
 
 from components.objectives import OBJECTIVES
 from components.objectives._gather import gather_plain, gather_rows
-from components.objectives._reconstruction import pool_grid
 from components.objectives._shared import (
     Batch,
     FeaturesLike,
@@ -35,30 +35,42 @@ def region_of(organ: str) -> str:
     return region(organ.replace("_", " "))
 
 
-def region_masks(labels: Tensor, names: Mapping[int, str], regions: Sequence[str]) -> Tensor:
-    """A label map uint8 `[X, Y, Z]` -> `[len(regions), X, Y, Z]`, 1 where a label of the region is."""
-    table = torch.zeros((len(regions), 256), dtype=torch.float32, device=labels.device)
-    for value, organ in names.items():
-        if region_of(organ) in regions:
-            table[regions.index(region_of(organ)), int(value)] = 1.0
-    return table[:, labels.long()]
-
-
-def mask_mean(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean feature under each mask.
+def region_weights(
+    labels: Tensor, names: Mapping[int, str], regions: Sequence[str], grid: Sequence[int]
+) -> Tensor:
+    """How many voxels of each region lie at each position of a coarser grid.
 
     Args:
-        features: `[C, x, y, z]`; masks: `[R, X, Y, Z]` of zeros and ones on a grid at least as fine: a feature's weight
-            is the share of its voxels that lie in the mask.
+        labels: a label map uint8 `[X, Y, Z]`; names: what its values mean, 0 is nothing.
+        regions: the report regions that are asked for.
+        grid: the positions along each axis; a voxel belongs to the one that holds it.
+
+    Returns:
+        float32 `[len(regions), *grid]`.
+    """
+    table = torch.zeros(256, dtype=torch.int64)
+    for value, organ in names.items():
+        if region_of(organ) in regions:
+            table[int(value)] = 1 + regions.index(region_of(organ))
+    cells = math.prod(grid)
+    key = table.to(labels.device)[labels.long()] * cells
+    for axis, (side, steps) in enumerate(zip(labels.shape, grid, strict=True)):
+        place = torch.arange(side, device=labels.device) * steps // side * math.prod(grid[axis + 1 :])
+        key = key + place.view([-1 if other == axis else 1 for other in range(3)])
+    counts = torch.bincount(key.flatten(), minlength=(1 + len(regions)) * cells)
+    return counts.view(1 + len(regions), *grid)[1:].float()
+
+
+def mask_mean(features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of features `[C, *grid]` under each of `[R, *grid]` weights.
 
     Returns:
         `[R, C]` and bool `[R]`: whether the mask holds anything (0 where it does not).
     """
     with exactly(features):
-        weights = pool_grid(masks.to(features), features.shape[1:]).flatten(1)
-        amount = weights.sum(-1)
-        means = weights @ features.flatten(1).T / amount.clamp(min=torch.finfo(amount.dtype).tiny)[:, None]
-    return means, masks.flatten(1).any(-1)
+        flat = weights.to(features).flatten(1)
+        amount = flat.sum(-1)
+        return flat @ features.flatten(1).T / amount.clamp(min=1)[:, None], amount > 0
 
 
 def soft_positives(texts: Sequence[Mapping[str, Any]], share: float) -> tuple[Tensor, Tensor]:
@@ -155,8 +167,9 @@ class OrganContrast(Objective):
             names = batch["organ_names"][place]
             if not numbers or not names:
                 continue
-            masks = region_masks(batch["organ_masks"][place], names, [texts[n].region for n in numbers])
-            means, there = mask_mean(scale[row], masks)
+            wanted = [texts[number].region for number in numbers]
+            weights = region_weights(batch["organ_masks"][place], names, wanted, scale.shape[2:])
+            means, there = mask_mean(scale[row], weights)
             tokens.append(means[there])
             kept += [number for number, found in zip(numbers, there.tolist(), strict=True) if found]
         return (torch.cat(tokens) if tokens else scale.new_zeros((0, scale.shape[1]))), kept

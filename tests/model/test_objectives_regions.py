@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from components.objectives._ontology import PATHS, finding_distance, text_distance
 from components.objectives._soft import group_log_softmax, soft_contrast
-from components.objectives._text import region_texts
+from components.objectives._text import encode_texts, region_texts
 from components.objectives.aspect_contrast import ontology_targets
-from components.objectives.organ_contrast import mask_mean, region_masks, region_of, soft_positives
+from components.objectives.organ_contrast import mask_mean, region_of, region_weights, soft_positives
 from components.pretraining.features import Features
 from components.reports.findings import labels
 from tests.objectives_support import ORGANS, SIZE, made, make_batch
@@ -44,32 +44,54 @@ def unit(rows: int, width: int, seed: int = 0) -> torch.Tensor:
 def test_mask_pooling_is_the_explicit_mean() -> None:
     source = torch.Generator().manual_seed(0)
     features = torch.rand((3, 4, 4, 4), generator=source, dtype=torch.float64)
-    coarse = torch.rand((2, 4, 4, 4), generator=source) < 0.4
-    fine = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    for masks in (coarse.float(), fine.float()):
-        means, there = mask_mean(features, masks)
-        assert there.tolist() == [True, True]
-        for row in range(2):
-            torch.testing.assert_close(means[row], features[:, coarse[row]].mean(1))
-    part = torch.zeros((1, 8, 8, 8))
-    part[0, 0, 0, 0] = part[0, 2, 0, 0] = part[0, 3, 0, 0] = 1  # one voxel of a feature, two of the next
-    means, _ = mask_mean(features, part)
+    coarse = torch.randint(5, (4, 4, 4), generator=source, dtype=torch.uint8)
+    fine = coarse.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    regions = ["heart", "lungs", "abdomen"]
+    for labels_map in (coarse, fine):
+        means, there = mask_mean(features, region_weights(labels_map, ORGANS, regions, (4, 4, 4)))
+        assert there.tolist() == [True, True, True]
+        for row, chosen in enumerate((coarse == 3, (coarse == 1) | (coarse == 2), coarse == 4)):
+            torch.testing.assert_close(means[row], features[:, chosen].mean(1))
+    part = torch.zeros((8, 8, 8), dtype=torch.uint8)
+    part[0, 0, 0] = part[2, 0, 0] = part[3, 0, 0] = 3  # one voxel of a position, two of the next
+    means, _ = mask_mean(features, region_weights(part, ORGANS, ["heart"], (4, 4, 4)))
     torch.testing.assert_close(means[0], (features[:, 0, 0, 0] + 2 * features[:, 1, 0, 0]) / 3)
 
 
+def test_weights_count_every_voxel_once_on_any_grid() -> None:
+    labels_map = torch.randint(5, (9, 7, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    weights = region_weights(labels_map, ORGANS, ["lungs", "bones"], (4, 7, 3))
+    assert weights.shape == (2, 4, 7, 3)
+    assert float(weights[0].sum()) == int(((labels_map == 1) | (labels_map == 2)).sum())
+    assert float(weights[1].sum()) == 0
+    slow = torch.zeros(4, 7, 3)
+    for x, y, z in ((labels_map == 1) | (labels_map == 2)).nonzero().tolist():
+        slow[x * 4 // 9, y, z * 3 // 10] += 1
+    assert torch.equal(weights[0], slow)
+
+
 def test_empty_masks_are_told_apart_and_give_no_nan() -> None:
-    means, there = mask_mean(torch.rand(3, 4, 4, 4), torch.zeros(2, 8, 8, 8))
+    nothing = region_weights(torch.zeros((8, 8, 8), dtype=torch.uint8), ORGANS, ["heart", "lungs"], (4, 4, 4))
+    means, there = mask_mean(torch.rand(3, 4, 4, 4), nothing)
     assert there.tolist() == [False, False]
     assert torch.equal(means, torch.zeros(2, 3))
 
 
 def test_labels_join_into_regions() -> None:
     assert [region_of(name) for name in ORGANS.values()] == ["lungs", "lungs", "heart", "abdomen"]
-    labels_map = torch.tensor([[[0, 1, 2], [3, 4, 4]]], dtype=torch.uint8)
-    masks = region_masks(labels_map, ORGANS, ["abdomen", "lungs", "bones"])
-    assert masks[0].tolist() == [[[0, 0, 0], [0, 1, 1]]]
-    assert masks[1].tolist() == [[[0, 1, 1], [0, 0, 0]]]
-    assert not bool(masks[2].any())
+
+
+def test_texts_are_encoded_with_others_of_their_length() -> None:
+    """The vectors are those of one padded pass, in the order of the texts; short ones are not padded to long ones."""
+    model = made("aspect_contrast")[0]
+    texts = [["word " * count] for count in (3, 90, 5, 40, 31, 30, 1)]
+    lengths: list[int] = []
+    plain = model.text.report
+    model.text.report = lambda batch: (lengths.append(batch.input_ids.shape[1]), plain(batch))[1]
+    found = encode_texts(model, texts, torch.device("cpu"))
+    assert lengths == [32, 42, 92]
+    model.text.report = plain
+    torch.testing.assert_close(found, encoded(model, [text[0] for text in texts]))
 
 
 def test_false_negatives_become_soft_positives() -> None:
