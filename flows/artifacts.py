@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from components.base.files import read_json
+from components.evaluation.curves import draw_curves
 
 
 def publish(root: Path, target: str) -> None:
@@ -63,32 +62,6 @@ def _curves(folder: Path) -> None:
         key="pretrain-curves",
         description="Losses by step",
     )
-
-
-def draw_curves(path: Path) -> bytes:
-    """A PNG of the curves in a `step,name,value` CSV, one panel for losses and one for the rest."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    curves: dict[str, list[tuple[int, float]]] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            curves.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
-    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for name, points in sorted(curves.items()):
-        axes.plot(
-            *zip(*points, strict=True), label=name, linewidth=1.4, marker="." if len(points) < 20 else ""
-        )
-    axes.set_xlabel("step")
-    axes.set_ylabel("value")
-    axes.set_yscale("symlog", linthresh=0.1)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    stream_out = io.BytesIO()
-    figure.savefig(stream_out, format="png", metadata={"Software": None})
-    return stream_out.getvalue()
 
 
 def _metrics(folder: Path, protocol: str) -> None:
