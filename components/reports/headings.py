@@ -56,6 +56,13 @@ def table() -> dict[str, Heading]:
 
 
 @cache
+def last_words() -> frozenset[str]:
+    """The words that end a heading of the table, for a quick look."""
+    ends = {key.split()[-1] for key in table() if key}
+    return frozenset(ends | set(mapping("heading_words")["qualifier"]))
+
+
+@cache
 def _regions() -> dict[str, str]:
     return {normalised(words): region for region, found in mapping("subheadings").items() for words in found}
 
@@ -86,6 +93,7 @@ def fold(text: str) -> str:
     return "".join(char for char in plain if not unicodedata.combining(char)).upper()
 
 
+@lru_cache(maxsize=16384)
 def normalised(phrase: str) -> str:
     """A heading as the table is compared: folded, single spaces, no punctuation, no number at its end."""
     words = _NOT_WORD.sub(" ", fold(phrase).replace("'", "")).split()

@@ -7,13 +7,11 @@ alone on a line (underlined or not), in capitals before the text, run-on inline,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from components.reports.headings import (
     CORE,
     fold,
-    is_common,
-    is_main,
     section_of,
     subheading_region,
 )
@@ -35,22 +33,22 @@ _STOP = re.compile(
     rf"(?P<alone>{_B}*[*_=~#-]{{0,40}}{_B}*\.{{0,6}}$)"
 )
 _WORDS = re.compile(rf"{L}(?:{L}|[0-9 /&,.()'\u2019#+-]){{1,69}}\Z")
-_COLON = re.compile(r"(?<!\d)[:\uff1a]|[:\uff1a](?!\d)")
-_MARKED = re.compile(rf"(?<=[.!?\])] )(?:\*\*|__){L}[^*_\n]{{3,40}}(?:\*\*|__):?")
-_UNMARKED = re.compile(
-    rf"(?<=[.!?\])] )(?P<words>{L}{{2,}}(?:[ /&]{{1,3}}{L}{{2,}}){{0,5}})(?P<stop> [-\u2013\u2014] | (?=\S))"
-)
-_SIGNED = re.compile(
+SIGNED = re.compile(
     r"(?:(?:this report (?:was|has been) )?(?:electronically |digitally |e-)?(?:signed|"
     r"dictated|interpreted|transcribed|read|approved|verified|prepared|reported|reviewed|"
     r"finali[sz]ed|authenticated|attested|validated|released)(?:,? (?:and )?(?:signed|approved|interpreted|verified|"
     r"reviewed|dictated))?(?: off| electronically)? by\b|(?:electronically|digitally) signed\b|"
     r"end of (?:the )?(?:report|impression|dictation)\b|cc:|"
     r"i,? (?:the (?:attending|teaching) \w+|[^,.\n]{3,40},),? ?(?:have )?(?:personally )?reviewed\b|"
-    r"i have (?:personally )?reviewed the (?:images|study|above)|"
+    r"i have (?:personally )?reviewed the (?:images|study|above)|dictated but not (?:read|reviewed))",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
     r"thank you for (?:referring|the referral|asking|allowing|this)|(?:with )?(?:best|kind|warm) regards|"
-    r"yours (?:sincerely|faithfully)|"
-    r"dictated but not (?:read|reviewed)|mit freundlichen|atentamente|cordialement|saygilarimla)",
+    r"yours (?:sincerely|faithfully)|mit freundlichen|atentamente|cordialement|saygilarimla|"
+    rf"\[[\w ]*(?:radiologist|staff|doctor|physician|signature)[\w ]*\]\s*\Z|"
+    rf"(?:dr|prof|doc|uzm|bs|b\u00e1c s\u0129)\b\.?(?: (?:dr|med|doc)\b\.?)*(?: (?:\[[\w ]+\]|"
+    rf"(?-i:[A-Z]){L}*[.'\u2019-]?{L}*)){{1,4}}\.?\s*\Z",
     re.IGNORECASE,
 )
 _NAME = rf"(?:\[[A-Z_]+\]|{L}[\w.'\u2019-]*)"
@@ -64,18 +62,14 @@ _CREDENTIALS = re.compile(
     re.IGNORECASE,
 )
 _HAS_TITLE = re.compile(
-    r"\b(?:M\.?D|D\.?O|MBBS|FR\w{2,5}|MRCP|Ph\.?D|FACR|DABR|radiologist)\b", re.IGNORECASE
+    r"\b(?:M\.?D|D\.?O|MBBS|FR[A-Z]{2,5}|MRCP|P[hH]\.?D|FACR|DABR)\b|[Rr]adiologist|RADIOLOGIST|, (?:m\.?d|d\.?o)\b"
 )
-_TOLD = re.compile(
+TOLD = re.compile(
     r"(?:(?:these|the|critical|above|all|preliminary|important|urgent) )*(?:findings|"
     r"results|report|impression)(?: and (?:impression|recommendations?))?(?: (?:for|of|on) [^\r\n]{1,60}?)? "
     r"(?:were|was|has been|have been) (?:immediately |verbally |personally |also |then )?(?:communicated|"
     r"discussed|called|relayed|conveyed|telephoned|phoned|reported (?:by|via) (?:tele)?phone)\b",
     re.IGNORECASE,
-)
-_AFTER_SENTENCE = re.compile(
-    r"(?<=[.!?] )(?=(?:Electronically|Digitally|Signed|Dictated|Interpreted|Reported|Approved|"
-    r"Verified|Transcribed|Read|Prepared|The|These|Findings|Results|Critical)\b)"
 )
 _ADDENDUM = re.compile(
     rf"[*=_#-]{{0,40}}{_B}?(?:start of |begin(?:ning)? of )?(?:late |report )?addendum\b"
@@ -92,13 +86,25 @@ _CT_PART = re.compile(r"(?:CT|CTA|HRCT)(?: SCAN)?(?: OF)?(?: THE)? [A-Z ,/&]{4,4
 BEFORE_FINDINGS = frozenset(
     {"exam", "indication", "technique", "comparison", "header", "other", "limitations"}
 )
+_FIRST_WORD = re.compile(rf"{L}+|[*=_#-]")
+_SPECIAL = re.compile(r"[:\uff1a\[\]\u3011}\t<*_=>|\u00a0\u2013\u2014]| -|[.!?)] [^\W\d_a-z]{2}")
+_PROSE = re.compile(r" ?(?:(?P<small>[a-z]+)|(?P<word>[A-Z][a-z]*) (?P<next>\w*))")
+_CLOSERS = frozenset("*_=~])}\u3011 \u00a0\t")
+_ALONE_ENDS = f"{BLANK}*_=~#-."
+_ARTICLES = frozenset({"the", "this", "these", "all"})
+_STOPS = re.compile(rf"[:\uff1a\]\u3011}}\t<]|\*\*|__|[{BLANK}][-\u2013\u2014=>|{BLANK}]")
+_ADDENDUM_WORDS = frozenset(["addendum", "start", "begin", "beginning", "late", "report", *"*=_#-"])
+_TOLD_WORDS = frozenset(mapping("heading_words")["told"])
+_SIGNED_WORDS = frozenset(mapping("heading_words")["signed"])
+_LINE_OPENERS = (
+    _ADDENDUM_WORDS | _TOLD_WORDS | _SIGNED_WORDS | {"thank", "with", "best", "kind", "warm", "yours"}
+)
+MAX_ALONE_WORDS = 8
 _ALONE_TOO = (*CORE, "communication", "signature", "comment", "limitations")
-_INLINE = frozenset({*CORE, "signature"})
 _RESTARTS = frozenset({"exam", "indication", "technique", "comparison", "findings"})
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A heading: the section begins at `at`, its body at `body`."""
 
     at: int
@@ -107,8 +113,7 @@ class Mark:
     confidence: str
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line and where it stands: `open_before` when the line before it is a sentence that goes on."""
 
     content: str
@@ -118,36 +123,68 @@ class Line:
     following: str
 
 
+def is_plain(content: str, after_blank: bool) -> bool:
+    """Whether a line is prose for certain, told quickly: such lines hold no heading, and most lines are such."""
+    match = _PROSE.match(content)
+    if match is None or _SPECIAL.search(content) or "  " in content:
+        return False
+    if match["small"]:
+        return not after_blank and match["small"] not in _LINE_OPENERS
+    spaces = content.count(" ")
+    if spaces < 4 or (spaces < MAX_ALONE_WORDS and content[-1] not in ".,;"):
+        return False
+    word = match["word"].lower()
+    if word in _ARTICLES:
+        word = match["next"].lower()
+    return word not in _LINE_OPENERS
+
+
 def line_mark(line: Line, current: str) -> Mark | None:
     """The heading that a line begins with, if it does; `current` is the section that the line before is in."""
     head = line.content[:200]
     plain = head.lstrip(BLANK)
     if not plain:
         return None
-    start, first = line.start, plain[0].lower()
-    if first in "a*=_#-sbrl" and (match := _ADDENDUM.match(plain)):
+    start, first = line.start, _FIRST_WORD.match(plain)
+    opening = first.group().lower() if first else ""
+    if opening in _ADDENDUM_WORDS and (match := _ADDENDUM.match(plain)):
         return Mark(start, start + len(head) - len(plain) + match.end(), "addendum", "high")
-    if _TOLD.match(plain):
+    if opening in _TOLD_WORDS and TOLD.match(plain):
         return Mark(start, start, "communication", "medium")
     if current in BEFORE_FINDINGS and (match := _LEVELS.match(head)):
         return Mark(start, start + match.end(), "findings", "medium")
-    if mark := _dressed(line, head, current):
+    if mark := _dressed(line, head, plain, current):
         return mark
-    if _SIGNED.match(plain) or (
-        current not in BEFORE_FINDINGS
-        and len(plain) < 90
-        and _HAS_TITLE.search(plain)
-        and _CREDENTIALS.match(plain)
-    ):
+    signed = opening in _SIGNED_WORDS and SIGNED.match(plain)
+    if signed or (current not in BEFORE_FINDINGS and len(plain) < 200 and _closes(plain, line.after_blank)):
         return Mark(start, start, "signature", "high")
-    return _capitals(line, head) or _title(line, plain, current)
+    mark = _capitals(line, head, len(head) - len(plain)) if plain[:2].isupper() else None
+    return mark or _title(line, plain, current)
 
 
-def _dressed(line: Line, head: str, current: str) -> Mark | None:
+def _may_stand_alone(line: Line, plain: str) -> bool:
+    """A quick look at a line without a colon or dash: whether it is short enough, and not within a sentence."""
+    if len(plain) > 90 or plain.count(" ") >= (3 if plain[-1] in ".,;" else MAX_ALONE_WORDS):
+        return False
+    return line.after_blank or not (line.open_before or plain[0].islower()) or plain.isupper()
+
+
+def _closes(plain: str, after_blank: bool) -> bool:
+    """Whether a line after the findings is a closing phrase, or the name of who reported, set off."""
+    if after_blank and _CLOSING.match(plain):
+        return True
+    return len(plain) < 90 and bool(_HAS_TITLE.search(plain)) and bool(_CREDENTIALS.match(plain))
+
+
+def _dressed(line: Line, head: str, plain: str, current: str) -> Mark | None:
+    """The heading before a colon, a dash or markup, or alone on its line."""
+    first = _STOPS.search(head, 0, 100)
+    if first is None and not _may_stand_alone(line, plain):
+        return None
     prefix = _PREFIX.match(head)
     begin = prefix.end() if prefix else 0
-    stop = _STOP.search(head, begin, min(len(head), begin + 90))
-    if not stop or stop.start() - begin < 2 or (stop["alone"] is not None and len(head) > begin + 80):
+    stop = _stop(head, begin, first)
+    if stop is None or stop.start() - begin < 2:
         return None
     words = head[begin : stop.start()].strip()
     if not _WORDS.match(words):
@@ -164,6 +201,25 @@ def _dressed(line: Line, head: str, current: str) -> Mark | None:
     return Mark(line.start, line.start + (0 if inside else stop.end()), name, confidence)
 
 
+def _stop(head: str, begin: int, first: re.Match[str] | None) -> re.Match[str] | None:
+    """What ends the heading that begins at `begin`; `first` is the first sign of an end in the line."""
+    limit = min(len(head), begin + 90)
+    while first is not None and first.start() < limit:
+        at = max(first.start(), begin)
+        while at > begin and head[at - 1] in _CLOSERS:
+            at -= 1
+        for place in (at, first.start()):
+            if place < begin or not (match := _STOP.match(head, place, limit)):
+                continue
+            if match["alone"] is None or limit == len(head):
+                return match
+        first = _STOPS.search(head, first.start() + 1, 100)
+    if len(head) > begin + 80:
+        return None
+    end = len(head.rstrip(_ALONE_ENDS))
+    return _STOP.match(head, max(end, begin))
+
+
 def _judge(
     line: Line, words: str, stop: re.Match[str], marked: bool, item: bool, current: str
 ) -> tuple[str, str, bool] | None:
@@ -175,6 +231,8 @@ def _judge(
         found = None
     if found and found[0] == "header" and current == "findings":
         found = None
+    if found and found[0] == "signature" and current in BEFORE_FINDINGS and words.upper() == "CC":
+        found = "indication", "medium"  # the chief complaint, not a copy
     if found:
         if colon or marked:
             return *found, False
@@ -221,17 +279,17 @@ def _heads(following: str) -> bool:
 
 
 def _heading_of(content: str) -> str | None:
-    prefix = _PREFIX.match(content)
+    head = content[:200]
+    prefix = _PREFIX.match(head)
     begin = prefix.end() if prefix else 0
-    stop = _STOP.search(content, begin, begin + 90)
-    words = content[begin : stop.start()].strip() if stop else ""
+    stop = _stop(head, begin, _STOPS.search(head, 0, 100))
+    words = head[begin : stop.start()].strip() if stop else ""
     found = section_of(words) if stop and not stop["gap"] and _WORDS.match(words) else None
     return found[0] if found else None
 
 
-def _capitals(line: Line, head: str) -> Mark | None:
+def _capitals(line: Line, head: str, indent: int) -> Mark | None:
     """A heading in capitals right before the text: `FINDINGS The lungs are clear`."""
-    indent = len(head) - len(head.lstrip(BLANK))
     tokens = head[indent : indent + 80].split(" ")
     upper = next((i for i, token in enumerate(tokens) if not token.isupper()), len(tokens))
     for count in range(min(upper, 6, len(tokens) - 1), 0, -1):
@@ -243,7 +301,8 @@ def _capitals(line: Line, head: str) -> Mark | None:
         fits = not following[:1].islower() or (
             line.after_blank and following.lower() not in mapping("heading_words")["prose"]
         )
-        if fits:
+        heads = following.rstrip().endswith(":") and subheading_region(following.strip(": ")) is None
+        if fits and not heads:
             return Mark(line.start, line.start + indent + len(words) + 1, found[0], "medium")
     return None
 
@@ -262,91 +321,3 @@ def _title(line: Line, plain: str, current: str) -> Mark | None:
     if last[:1].islower() or not _heads(line.following):
         return None
     return Mark(line.start, line.start, "exam", "medium")
-
-
-def inline_marks(content: str, start: int, offset: int, first: str | None) -> list[Mark]:
-    """The headings within a line, after its first `offset` characters; `start` is the line's place in the text.
-
-    `first` is the section of the heading that the line begins with. A word that is seldom a heading counts in a line
-    of three sections or more; so does one without a colon.
-    """
-    sure: dict[int, Mark] = {}
-    unsure: dict[int, Mark] = {}
-    for match in _COLON.finditer(content, offset):
-        if (found := _before_colon(content, offset, match.start())) is not None:
-            begin, (name, confidence), common = found
-            (sure if common else unsure)[begin] = Mark(start + begin, start + match.end(), name, confidence)
-    if "**" in content or "__" in content:
-        for match in _MARKED.finditer(content, offset):
-            known = section_of(match.group().strip("*_:"))
-            if known and known[0] in _INLINE:
-                sure[match.start()] = Mark(start + match.start(), start + match.end(), *known)
-    for match in _UNMARKED.finditer(content, offset):
-        if (mark := _without_colon(match, start)) is not None:
-            (sure if " - " in match["stop"] or mark.confidence == "high" else unsure).setdefault(
-                match.start(), mark
-            )
-    names = {mark.name for mark in (*sure.values(), *unsure.values())} | ({first} if first else set())
-    chosen = {**unsure, **sure} if len(names & set(CORE)) >= 3 else sure
-    kept: list[Mark] = []
-    for place in sorted(chosen):
-        mark, before = chosen[place], kept[-1].name if kept else first
-        # a part of the section it stands in (`Dose:` within TECHNIQUE) opens no other
-        if mark.name != before or is_main(content[place : mark.body - start]):
-            kept.append(mark)
-    return kept
-
-
-def _before_colon(content: str, offset: int, at: int) -> tuple[int, tuple[str, str], bool] | None:
-    """(place, (section, confidence), whether it counts alone) of the heading that ends at a colon within a line."""
-    low = max(offset, at - 70)
-    tail = content[low:at].rstrip(" *_")
-    tokens = tail.split(" ")
-    for count in range(min(6, len(tokens)), 0, -1):
-        words = " ".join(tokens[-count:])
-        begin = low + len(tail) - len(words)
-        if not words[:1].isalpha() or (begin == low and (low > offset or not offset)) or len(words) < 4:
-            continue
-        upper = words.isupper()
-        preceded = count < len(tokens) and tokens[-count - 1].isupper() and tokens[-count - 1].isalpha()
-        if upper and preceded and not is_main(words):
-            continue
-        ended = content[max(0, begin - 2) : begin].rstrip()[-1:] in set(".!?;,:)]*|") or begin == offset
-        if not (upper or ended):
-            continue
-        found = section_of(words, misspelt=words[0].isupper(), qualified=upper)
-        if found and found[0] in _INLINE:
-            return begin, found, upper or (words[0].isupper() and is_common(words))
-    return None
-
-
-def _without_colon(match: re.Match[str], start: int) -> Mark | None:
-    """A heading in capitals before a dash, or right before the text, after the end of a sentence."""
-    words = match["words"]
-    if not words[:2].isupper():
-        return None
-    tokens = words.split(" ")
-    upper = next((i for i, token in enumerate(tokens) if not token.isupper()), len(tokens))
-    for count in range(upper, 0, -1):
-        phrase = " ".join(tokens[:count])
-        found = section_of(phrase, misspelt=False, qualified=False) if len(phrase) > 4 else None
-        if found and found[0] in CORE:
-            at = match.start() + len(phrase)
-            rest = match.string[at : at + 40].lstrip()
-            dash = rest[:2] in ("- ", "\u2013 ", "\u2014 ")
-            if not dash and rest[:1].islower():
-                continue
-            body = at + match.string[at : at + 4].index(rest[0]) + (2 if dash else 0)
-            confidence = "high" if dash and is_common(phrase) else "medium"
-            return Mark(start + match.start(), start + body, found[0], confidence)
-    return None
-
-
-def inline_ending(content: str, start: int, offset: int) -> list[Mark]:
-    """Who was told and who signed, after the last section of a report that is one line."""
-    marks: list[Mark] = []
-    for match in _AFTER_SENTENCE.finditer(content, offset):
-        name = "communication" if _TOLD.match(content, match.start()) else "signature"
-        if name == "communication" or _SIGNED.match(content, match.start()):
-            marks.append(Mark(start + match.start(), start + match.start(), name, "medium"))
-    return marks

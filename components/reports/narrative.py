@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from components.reports.headings import fold
 from components.reports.layouts import BEFORE_FINDINGS, EXAM, TAG, Mark
@@ -33,19 +32,19 @@ def with_preamble(text: str, marks: list[Mark]) -> list[Mark]:
     if not lead.strip():
         if not marks:
             return [Mark(0, 0, "findings", "low")]
-        return [replace(marks[0], at=0), *marks[1:]]
+        return [marks[0]._replace(at=0), *marks[1:]]
     return _exam_titles(text, [Mark(0, 0, "header", "medium"), *marks])
 
 
 def _exam_titles(text: str, marks: list[Mark]) -> list[Mark]:
     """Split an exam's title (a last short line such as `CT CHEST WITH CONTRAST`) off a header."""
+    if any(mark.name == "exam" for mark in marks):
+        return marks
+    content = next((i for i, mark in enumerate(marks) if mark.name in ("findings", "impression")), len(marks))
     result: list[Mark] = []
     for number, mark in enumerate(marks):
         result.append(mark)
-        if mark.name != "header" or number + 1 == len(marks):
-            continue
-        before_findings = [other.name for other in marks[:number] if other.name in ("findings", "impression")]
-        if before_findings or any(other.name == "exam" for other in marks):
+        if mark.name != "header" or number + 1 == len(marks) or number > content:
             continue
         lines = [line for line in LINE.finditer(text, mark.at, marks[number + 1].at) if line.group().strip()]
         if not lines:
@@ -54,13 +53,13 @@ def _exam_titles(text: str, marks: list[Mark]) -> list[Mark]:
         if (
             len(last) <= 120
             and EXAM.search(fold(last))
-            and not TAG.search(last)
+            and (not TAG.search(last) or EXAM.match(fold(last)))
             and "|" not in last
             and not last.endswith(".")
         ):
             at = lines[-1].start()
             if at <= mark.at:
-                result[-1] = replace(mark, name="exam")
+                result[-1] = mark._replace(name="exam")
             elif at >= mark.body:
                 result.append(Mark(at, at, "exam", "medium"))
     return result

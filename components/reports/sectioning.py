@@ -10,14 +10,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from components.reports.layouts import BLANK, Line, Mark, inline_ending, inline_marks, line_mark
+from components.reports.inline import inline_ending, inline_marks, may_hold
+from components.reports.layouts import BLANK, Line, Mark, is_plain, line_mark
 from components.reports.narrative import LINE, with_findings, with_preamble
 
 _ESCAPED = re.compile(r"\\\.br\\|\\r\\n|\\n(?=[\sA-Z\\]|$)|<br ?/?>", re.IGNORECASE)
 _RULE = re.compile(rf"[{BLANK}]*[-=_*~#.\u2500\u2550]{{3,}}[{BLANK}]*")
 _ESCAPED_END = re.compile(rf"(?:{_ESCAPED.pattern})\Z", re.IGNORECASE)
+_RULES = frozenset("-=_*~#.\u2500\u2550\\<")
 _RULE_END = re.compile(rf"[\r\n][{BLANK}]*[-=_*~#\u2500\u2550]{{3,}}\Z")
 _TAG = re.compile(r"\[[A-Z_]+\]")
+_CLOSED = frozenset(".:;!?*]_")
+_BEGINS = frozenset({"exam", "indication", "technique", "comparison"})
 _NONE = re.compile(
     r"(?:none|n/?a|nan|null|nil|unknown|unavailable|as above|see above|not (?:available|"
     r"applicable|provided|given|stated|specified)|none (?:available|provided|given|stated)|"
@@ -56,12 +60,13 @@ class Section:
 def sections(text: str) -> list[Section]:
     """The sections of a report in order; together they cover every character."""
     marks = with_findings(text, with_preamble(text, _marks(text)))
+    last = max((i for i, mark in enumerate(marks) if mark.name in ("findings", "impression")), default=-1)
     found: list[Section] = []
     seen: set[str] = set()
     part = study = 0
     for order, mark in enumerate(marks):
         limit = marks[order + 1].at if order + 1 < len(marks) else len(text)
-        if _is_new_study(mark.name, seen, part):
+        if order < last and _is_new_study(mark.name, seen, part):
             study, part, seen = study + 1, 0, set()
         part += mark.name == "addendum"
         seen.add(mark.name)
@@ -102,9 +107,11 @@ def _opening(text: str, start: int, end: int) -> int:
         return start + 1
     if text.startswith(("**", "__"), start):
         return min(start + 2, end)
+    if text[start] not in _RULES:
+        return start
     if (match := _RULE.match(text, start, end)) and (match.end() == end or text[match.end()] in "\r\n"):
         return match.end()
-    escaped = _ESCAPED.match(text, start, end) if text[start] in "\\<" else None
+    escaped = _ESCAPED.match(text, start, end)
     return escaped.end() if escaped else start
 
 
@@ -148,15 +155,18 @@ def _marks(text: str) -> list[Mark]:
     open_before, end_before = False, 0
     for place, number in enumerate(filled):
         start, content = lines[number]
-        gap = text[end_before:start]
-        blank = not place or _is_blank(gap)
+        blank = not place or (start - end_before > 1 and _is_blank(text[end_before:start]))
+        if is_plain(content, blank):
+            end_before = start + len(content)
+            open_before = content.rstrip()[-1] not in _CLOSED
+            continue
         after = lines[filled[place + 1]][1] if place + 1 < len(filled) else ""
         current = marks[-1].name if marks else "header"
         mark = line_mark(Line(content, start, blank, open_before and not blank, after), current)
         if mark:
             marks.append(mark)
         offset = mark.body - start if mark else 0
-        if len(content) > offset + 12:
+        if may_hold(content, offset):
             within = inline_marks(content, start, offset, mark.name if mark else None)
             if within and (len(within) > 1 or len(filled) == 1):
                 body = max((item.body for item in within if item.name != "signature"), default=offset + start)
@@ -167,7 +177,7 @@ def _marks(text: str) -> list[Mark]:
                 )
             marks += within
         end_before = start + len(content)
-        open_before = content.rstrip()[-1] not in ".:;!?*]_" and mark is None
+        open_before = mark is None and content.rstrip()[-1] not in _CLOSED
     return marks
 
 

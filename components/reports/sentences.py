@@ -18,6 +18,7 @@ _BREAK = re.compile(
     r"(?P<mark>[.!?]+)(?P<close>[\"')\]]{0,2})(?=\s|$|[A-Z][a-z])|(?P<lines>(?:\r\n|\r|"
     r"\n)(?:[ \t]*+(?:\r\n|\r|\n))*+[ \t]*+)"
 )
+_CANDIDATE = re.compile(r"[.!?]+|[\r\n]")
 _ITEM = re.compile(
     r"(?:\(?\d{1,2}[.)](?!\d)|\(?[a-hA-H][.)](?= )|[-*\u2022\u25cf\u00b7\u2013](?= ))\s*(?=\S)"
 )
@@ -34,11 +35,19 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
     """
     limit = len(text) if end is None else end
     spans: list[tuple[int, int]] = []
-    begin = start
-    for match in _BREAK.finditer(text, start, limit):
-        at, after = match.span()
-        if at < begin:
+    begin = place = start
+    while (candidate := _CANDIDATE.search(text, place, limit)) is not None:
+        at, after = candidate.span()
+        if after == at + 1 and text[at] == "." and _plainly_ends(text, begin, at, limit):
+            _add(text, begin, after, spans)
+            begin = place = after
             continue
+        place = after
+        match = _BREAK.match(text, at, limit)
+        if match is None:
+            continue
+        after = match.end()
+        place = max(after, place)
         if match["mark"]:
             if _ends_sentence(text, begin, at, after, limit, match["mark"]):
                 _add(text, begin, after, spans)
@@ -50,12 +59,22 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
     return spans
 
 
+def _plainly_ends(text: str, begin: int, at: int, limit: int) -> bool:
+    """The usual case, told quickly: a word of small letters that is no abbreviation, a stop, a space, a capital."""
+    following = text[at + 1 : at + 3]
+    if at + 2 >= limit or following[0] != " " or not following[1].isupper():
+        return False
+    low = at - 24 if at - begin > 24 else begin
+    word = text[text.rfind(" ", low, at) + 1 or low : at]
+    return len(word) > 3 and word.islower() and word.isalpha() and word not in _ABBREVIATIONS
+
+
 def _add(text: str, start: int, end: int, spans: list[tuple[int, int]]) -> None:
     while start < end and (text[start].isspace() or text[start] in ",;"):
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    if end > start and any(char.isalnum() for char in text[start : min(end, start + 200)]):
+    if end > start and (text[start].isalnum() or any(map(str.isalnum, text[start : min(end, start + 200)]))):
         spans.append((start, end))
 
 
@@ -64,7 +83,9 @@ def _ends_sentence(text: str, begin: int, at: int, after: int, limit: int, mark:
     if mark != ".":
         return True
     head = text[max(begin, at - 24) : at]
-    if (at - begin <= 6 and _ONLY_ITEM.fullmatch(text[begin:at])) or _ITEM_AFTER_LABEL.search(head):
+    if (at - begin <= 6 and _ONLY_ITEM.fullmatch(text[begin:at])) or (
+        head[-1:].isdigit() and _ITEM_AFTER_LABEL.search(head)
+    ):
         return False
     following = text[after : min(limit, after + 12)]
     rest = following.lstrip(" \t")
@@ -104,6 +125,9 @@ def _breaks_line(text: str, begin: int, at: int, after: int, limit: int, lines: 
     """Whether a line break ends the sentence: a blank line, a list item, or a line that was complete."""
     if after >= limit:
         return True
+    goes_on = text[after].islower() and len(lines) == 1 and text[after + 1 : after + 2] not in (".", ")")
+    if goes_on and at - begin >= 8 and text[at - 1] not in ":;":
+        return False
     line_start = (
         max(text.rfind("\n", begin, at), text.rfind("\r", begin, at), begin - 1) + 1
         if at - begin < 400
