@@ -172,11 +172,13 @@ class Step:
         status = "failed"
         try:
             metrics = dict(self.run(params, context))
-            write_json(context.out / "metrics.json", metrics)
+            if is_first_process():
+                write_json(context.out / "metrics.json", metrics)
             status = "done"
         finally:
             used = {**resources(context.started), "status": status}
-            write_json(context.root / "logs" / f"{context.label}.resources.json", used)
+            if is_first_process():
+                write_json(context.root / "logs" / f"{context.label}.resources.json", used)
             context.log.info(
                 "%s %s in %.1f s, peak %.2f GB",
                 context.label,
@@ -185,6 +187,11 @@ class Step:
                 used["peak_bytes"] / 1e9,
             )
         return metrics
+
+
+def is_first_process() -> bool:
+    """Whether this process writes: of the processes of a distributed stage (RANK, as torchrun sets it) rank 0."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def resources(started: float) -> dict[str, Any]:
@@ -206,10 +213,12 @@ def _logger(root: Path, label: str) -> logging.Logger:
         old.close()
         log.removeHandler(old)
     line = logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
-    for handler in (
-        logging.FileHandler(folder / f"{label}.log", mode="w", encoding="utf-8"),
-        logging.StreamHandler(sys.stderr),
-    ):
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if is_first_process():
+        handlers.insert(0, logging.FileHandler(folder / f"{label}.log", mode="w", encoding="utf-8"))
+    else:
+        log.setLevel(logging.WARNING)
+    for handler in handlers:
         handler.setFormatter(line)
         log.addHandler(handler)
     return log

@@ -3,8 +3,8 @@
 A run's folder is `.velvet/checkpoints/RUNHASH/`, outside the stage's output (which DVC clears before a run).
 A checkpoint is a folder `step-00000100` with `weights.safetensors`, `optimizer.safetensors`, perhaps
 `best.safetensors`, and `state.json`: the step, the resolved config, the data's and the contract's hash, the
-curves so far and the SHA-256 of the other files. Generator states are not needed: every random number of a
-step is a function of (seed, step).
+curves so far, the loss scaler's state (16-mixed only) and the SHA-256 of the other files. Generator states are not
+needed: every random number of a step is a function of (seed, step) and, for dropout, of the rank.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from components.base.errors import InputError, TrainingError
 from components.base.files import atomic_folder, clean_orphans, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.optim import Optimizer
+    from torch import Tensor
 
 FORMAT = "velvet.checkpoint/1"
 STATE = "state.json"
@@ -40,6 +39,7 @@ class Checkpoint:
     best: dict[str, Tensor] | None
     best_loss: float | None
     curves: list[tuple[int, str, float]]
+    scaler: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,19 @@ class CheckpointStore:
                 "identity": self.identity,
                 "best_loss": checkpoint.best_loss,
                 "curves": checkpoint.curves,
+                "scaler": checkpoint.scaler,
                 "sha256": {name: sha256_file(temp / f"{name}.safetensors") for name in parts},
             }
             write_json(temp / STATE, state)
         for old in self._steps()[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
+    def clean(self) -> None:
+        """Remove what a save that was cut off left behind."""
+        clean_orphans(self.folder)
+
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; a damaged one is passed over for the one before it."""
-        clean_orphans(self.folder)
         for folder in reversed(self._steps()):
             try:
                 return _load(folder)
@@ -172,35 +176,9 @@ def _load(folder: Path) -> Checkpoint:
             tensors.get("best"),
             state["best_loss"],
             curves,
+            dict(state.get("scaler", {})),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         raise InputError(
             f"the checkpoint {folder.name} is damaged", rule="checkpoint.damaged", fix="start afresh"
         ) from None
-
-
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as flat named tensors: `INDEX.NAME`."""
-    import torch
-
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value)
-        for index, entry in state.items()
-        for name, value in entry.items()
-    }
-
-
-def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put what `optimizer_tensors` gave back into an optimizer of the same parameters."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def weight_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of a module's weights and buffers by name, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}

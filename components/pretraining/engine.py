@@ -21,22 +21,34 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from components.base.errors import TrainingError
-from components.pretraining.checkpoint import (
-    Checkpoint,
-    CheckpointStore,
+from components.base.files import write_json
+from components.pretraining.checkpoint import Checkpoint, CheckpointStore
+from components.pretraining.clock import Clock
+from components.pretraining.devices import (
+    clip_split,
+    is_split,
     load_optimizer,
+    load_weights,
+    make_fabric,
     optimizer_tensors,
     weight_tensors,
+    whole,
 )
-from components.pretraining.module import PretrainModule, parameter_groups
+from components.pretraining.module import Held, PretrainModule, parameter_groups
+from components.pretraining.prefetch import prefetched
 
 if TYPE_CHECKING:
     from components.base.step import StepContext
     from components.pretraining.settings import Params
 
 TERMINATED = 143
-Batches = Callable[[int], Iterator[dict[str, Any]]]
-Validate = Callable[[PretrainModule, Callable[[Any], Any]], dict[str, float]]
+Batch = dict[str, Any]
+Batches = Callable[[int], Iterator[Batch]]
+Validate = Callable[[Any, Callable[[Batch], Batch]], dict[str, float]]
+
+
+class Interrupted(Exception):
+    """SIGTERM came during validation."""
 
 
 @dataclass
@@ -56,16 +68,6 @@ def learning_rate(step: int, params: Params) -> float:
     done = (step - params.warmup_steps) / max(1, params.num_steps - 1 - params.warmup_steps)
     share = (1 + math.cos(math.pi * min(1.0, done))) / 2
     return params.final_learning_rate + (params.learning_rate - params.final_learning_rate) * share
-
-
-def make_fabric(params: Params) -> Fabric:
-    """Devices and precision; the bar of progress and the folders of the Trainer do not come with it."""
-    fabric = Fabric(accelerator=params.accelerator, devices=params.devices, precision=params.precision)
-    if params.num_threads:
-        torch.set_num_threads(params.num_threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return fabric
 
 
 @contextmanager
@@ -96,16 +98,20 @@ class Trainer:
         self.params, self.store, self.context = params, store, context
         self.fabric = fabric or make_fabric(params)
         self.module = module
-        optimizer = torch.optim.AdamW(
-            parameter_groups(module, params.weight_decay), lr=params.learning_rate, betas=params.betas
+        self.wrapped: Any = self.fabric.setup_module(module)
+        self.optimizer: Any = self.fabric.setup_optimizers(
+            torch.optim.AdamW(
+                parameter_groups(module, params.weight_decay),
+                lr=params.learning_rate,
+                betas=params.betas,
+            )
         )
-        self.wrapped: Any
-        self.wrapped, self.optimizer = self.fabric.setup(module, optimizer)
-        self.wrapped.mark_forward_method("training_step")
         self.outcome = Outcome()
         self.best: dict[str, Tensor] | None = None
         self.best_loss: float | None = None
-        self._waited = self._busy = 0.0
+        self.clock = Clock()
+        self._stop = threading.Event()
+        self._rows = 0
 
     def run(self, batches: Batches, validate: Validate) -> Outcome:
         """Train to the last step, from the newest checkpoint if there is one.
@@ -121,55 +127,98 @@ class Trainer:
         start = self._resume()
         self._started, self._first = time.monotonic(), start
         self.module.train()
-        with termination() as stop:
-            stream = batches(start)
-            for step in range(start, self.params.num_steps):
-                before = time.monotonic()
-                batch = self._move(next(stream))
-                self._waited += time.monotonic() - before
-                self._step(step, batch)
-                self._busy += time.monotonic() - before
-                done = step + 1
-                if done % self.params.validate_every_steps == 0 or done == self.params.num_steps:
-                    self._validate(done, validate)
-                self._report(done, len(batch["study_key"]))
-                if stop.is_set():
-                    self._save(done)
-                    self.context.log.warning("SIGTERM: a checkpoint of step %d is written", done)
-                    raise SystemExit(TERMINATED)
-                if done % self.params.checkpoint_every_steps == 0 and done < self.params.num_steps:
-                    self._save(done)
+        with termination() as self._stop:
+            if self._validation_due(start) and not self._is_validated(start):
+                self._validate(start, validate)  # SIGTERM came before this validation, or there is no step
+            stream = prefetched(
+                batches(start), 0 if self.params.num_workers else self.params.prefetch_batches
+            )
+            try:
+                for step in range(start, self.params.num_steps):
+                    with self.clock("data"):
+                        batch = self._move(next(stream))
+                    self._step(step, batch)
+                    self._after(step + 1, len(batch["study_key"]), validate)
+            finally:
+                stream.close()  # type: ignore[attr-defined]
+        self._write_timing()
         return self._finish()
 
-    def _step(self, step: int, batch: dict[str, Any]) -> None:
+    def _after(self, done: int, rows: int, validate: Validate) -> None:
+        """What follows step number `done`: validation, progress, a checkpoint, the end if SIGTERM came."""
+        self._report(done, rows)
+        stopped = self._stopped()
+        if not stopped and self._validation_due(done):
+            try:
+                self._validate(done, validate)
+            except Interrupted:
+                stopped = True
+        if stopped:
+            self._save(done)
+            self._write_timing()
+            self.context.log.warning("SIGTERM: a checkpoint of step %d is written", done)
+            raise SystemExit(TERMINATED)
+        if done % self.params.checkpoint_every_steps == 0 and done < self.params.num_steps:
+            self._save(done)
+
+    def _step(self, step: int, batch: Batch) -> None:
         rate = learning_rate(step, self.params)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses = self.wrapped.training_step(batch, step)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(losses["total"])
-        if self.params.clip_gradient:
-            norm = self.fabric.clip_gradients(
-                self.wrapped, self.optimizer, max_norm=self.params.clip_gradient, error_if_nonfinite=False
-            )
-            if norm is not None and not bool(torch.isfinite(norm)):
-                raise TrainingError(
-                    f"the gradient is not finite at step {step}",
-                    rule="pretrain.finite",
-                    fix="lower learning_rate, or set precision to 32-true",
-                )
-        self.optimizer.step()
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        with self.clock("forward"):
+            losses = self.wrapped(Held(batch))
+            losses = {**losses, "total": self.module.total(losses, step)}
+        with self.clock("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(losses["total"])
+            if self.fabric.device.type == "cuda":
+                torch.cuda.synchronize()
+        with self.clock("optimiser"):
+            self._clip(step)
+            self.optimizer.step()
+            stacked = torch.stack([value.detach().double() for value in losses.values()])
+            values = dict(zip(losses, stacked.tolist(), strict=True))
+        self.clock.steps += 1
         self.outcome.losses |= values
         if step % self.params.log_every_steps == 0 or step == self.params.num_steps - 1:
-            values |= {"temperature": float(self.module.encoder.tau.detach()), "learning_rate": rate}
+            tau = self.module.encoder.tau
+            values |= {"temperature": float(whole(tau.detach())), "learning_rate": rate}
             self.outcome.curves += [(step, f"train.{name}", value) for name, value in sorted(values.items())]
 
+    def _clip(self, step: int) -> None:
+        if not self.params.clip_gradient:
+            return
+        limit = self.params.clip_gradient
+        if is_split(self.module):
+            norm: Tensor | None = clip_split(self.module.parameters(), limit)
+        else:
+            norm = self.fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=limit, error_if_nonfinite=False
+            )
+        skipped = self.params.precision == "16-mixed"  # the scaler leaves such a step out and scales less
+        if norm is not None and not skipped and not bool(torch.isfinite(norm)):
+            raise TrainingError(
+                f"the gradient is not finite at step {step}",
+                rule="pretrain.finite",
+                fix="lower learning_rate, or set precision to 32-true",
+            )
+
+    def _validation_due(self, done: int) -> bool:
+        return done == self.params.num_steps or (done > 0 and done % self.params.validate_every_steps == 0)
+
+    def _is_validated(self, done: int) -> bool:
+        return any(at == done - 1 and name.startswith("validation.") for at, name, _ in self.outcome.curves)
+
     def _validate(self, done: int, validate: Validate) -> None:
-        found = validate(self.module, self._move)
-        self.outcome.curves += [
-            (done - 1, f"validation.{name}", value) for name, value in sorted(found.items())
-        ]
+        def move(batch: Batch) -> Batch:
+            if self._stopped():
+                raise Interrupted
+            return self._move(batch)
+
+        with self.clock("validation"):
+            found = validate(self.wrapped, move)
+        at = max(0, done - 1)
+        self.outcome.curves += [(at, f"validation.{name}", value) for name, value in sorted(found.items())]
         shown = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
         self.context.log.info("step %d validation: %s", done, shown or "no study")
         self.outcome.validation, self.outcome.kept_step = found, done
@@ -178,15 +227,28 @@ class Trainer:
         if self.params.keep == "best" and better:
             self.best, self.best_loss = weight_tensors(self.module), total
 
+    def _stopped(self) -> bool:
+        """Whether SIGTERM reached any process: all must agree, or the others would wait for one that left."""
+        if self.fabric.world_size == 1:
+            return self._stop.is_set()
+        flag = torch.tensor(float(self._stop.is_set()), device=self.fabric.device)
+        total: Any = self.fabric.all_reduce(flag, reduce_op="sum")
+        return float(total) > 0
+
     def _report(self, done: int, rows: int) -> None:
+        if not self.fabric.is_global_zero:
+            return
         elapsed, steps = time.monotonic() - self._started, done - self._first
+        self._rows = rows * self.fabric.world_size
         extra = {f"loss_{name}": round(value, 4) for name, value in self.outcome.losses.items()}
-        extra["volumes_per_s"] = round(rows * self.fabric.world_size * steps / max(elapsed, 1e-9), 2)
-        extra["data_wait_share"] = round(self._waited / max(self._busy, 1e-9), 3)
+        extra |= {"step_s": round(self.clock.step_s, 4), **self.clock.shares()}
+        extra["volumes_per_s"] = round(self._rows * steps / max(elapsed, 1e-9), 2)
+        extra["data_wait_share"] = extra.pop("data_share")
         extra["remaining_s"] = round(elapsed / steps * (self.params.num_steps - done), 1)
         self.context.progress(done, self.params.num_steps, "steps", **extra)
         every = max(1, self.params.num_steps // 20)
         if done % every == 0 or done == self.params.num_steps:
+            self._write_timing()
             self.context.log.info(
                 "step %d/%d  total %.4f  %.1f volumes/s  data wait %.0f %%  %.0f s left",
                 done,
@@ -197,45 +259,75 @@ class Trainer:
                 extra["remaining_s"],
             )
 
-    def _move(self, batch: dict[str, Any]) -> dict[str, Any]:
-        moved = (Tensor, type(batch["text"]))
+    def _write_timing(self) -> None:
+        """`logs/pretrain.timing.json`: beside the logs, as times differ between runs that are equal."""
+        if self.fabric.is_global_zero:
+            path = self.context.root / "logs" / f"{self.context.label}.timing.json"
+            write_json(path, self.clock.summary(self._rows, self.fabric.world_size))
+
+    def _move(self, batch: Batch) -> Batch:
         device = self.fabric.device
-        return {key: value.to(device) if isinstance(value, moved) else value for key, value in batch.items()}
+        if device.type == "cpu":
+            return batch
+        moved = (Tensor, type(batch["text"]))
+        return {
+            key: value.to(device, non_blocking=True) if isinstance(value, moved) else value
+            for key, value in batch.items()
+        }
 
     def _resume(self) -> int:
         if self.params.resume == "never":
-            self.store.remove()
+            if self.fabric.is_global_zero:
+                self.store.remove()
+            self.fabric.barrier()
         elif self.params.resume != "auto":
             self.store.require(self.params.resume)
+        if self.fabric.is_global_zero:
+            self.store.clean()
+        self.fabric.barrier()
         found = self.store.latest()
         if found is None:
             return 0
-        self.module.load_state_dict(found.weights)
-        load_optimizer(self.optimizer, found.optimizer)
+        load_weights(self.module, found.weights)
+        load_optimizer(self.optimizer.optimizer, found.optimizer)
+        if found.scaler:
+            self.fabric.strategy.precision.load_state_dict(found.scaler)
         self.best, self.best_loss = found.best, found.best_loss
         self.outcome.curves = found.curves
+        self.outcome.losses = {
+            name.removeprefix("train."): value
+            for at, name, value in found.curves
+            if at == found.step - 1 and name.startswith("train.")
+        }
+        for name in ("temperature", "learning_rate"):
+            self.outcome.losses.pop(name, None)
         self.context.log.info("run %s goes on after step %d", self.store.run_hash, found.step)
         return found.step
 
     def _save(self, done: int) -> None:
-        if self.fabric.is_global_zero:
-            checkpoint = Checkpoint(
-                done,
-                weight_tensors(self.module),
-                optimizer_tensors(self.optimizer),
-                self.best,
-                self.best_loss,
-                self.outcome.curves,
-            )
-            self.store.save(checkpoint)
-        self.fabric.barrier()
+        with self.clock("checkpoint"):
+            if self.fabric.is_global_zero or is_split(
+                self.module
+            ):  # split weights take all processes to collect
+                checkpoint = Checkpoint(
+                    done,
+                    weight_tensors(self.module),
+                    optimizer_tensors(self.optimizer.optimizer),
+                    self.best,
+                    self.best_loss,
+                    self.outcome.curves,
+                    self.fabric.strategy.precision.state_dict(),
+                )
+                if self.fabric.is_global_zero:
+                    self.store.save(checkpoint)
+            self.fabric.barrier()
 
     def _finish(self) -> Outcome:
         if self.best is not None:
-            self.module.load_state_dict(self.best)
+            load_weights(self.module, self.best)
             total = [row for row in self.outcome.curves if row[1] == "validation.total"]
             step = min(total, key=lambda row: row[2])[0]
-            self.outcome.kept_step = step + 1
+            self.outcome.kept_step = min(step + 1, self.params.num_steps)
             self.outcome.validation = {
                 name.removeprefix("validation."): value
                 for at, name, value in self.outcome.curves

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from components.objectives._gather import alone
+from components.pretraining.module import EMBEDDINGS, Held
 from components.pretraining.schedule import Draw
 
 if TYPE_CHECKING:
@@ -26,32 +28,38 @@ def fixed_batches(dataset: StudyDataset, collate: Collate, batch_size: int) -> I
 
 @torch.no_grad()
 def validate(
-    module: PretrainModule,
+    module: Any,
     batches: Iterator[dict[str, Any]],
     move: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, float]:
     """Mean losses by name (weighted by rows), their weighted sum `total`, and R@1 of both directions.
 
-    A loss that no batch has is left out; retrieval is left out with fewer than two pairs.
+    `module` is a `PretrainModule` or what Fabric made of it. A loss that no batch has is left out; retrieval is left
+    out with fewer than two pairs. Every process sees every batch, and its rows are the only ones in a loss: the
+    figures are those of one process.
     """
-    training = module.training
-    module.eval()
+    own: PretrainModule = getattr(module, "module", module)
+    training = own.training
+    own.eval()
     sums: dict[str, float] = {}
     rows: dict[str, int] = {}
-    volumes, reports = [], []
-    for batch in map(move, batches):
-        count = len(batch["study_key"])
-        for name, value in module(batch, "validation").items():
-            sums[name] = sums.get(name, 0.0) + float(value) * count
-            rows[name] = rows.get(name, 0) + count
-        if len(batch["paired"]):
-            encoder: Any = module.encoder
-            volumes.append(encoder.encode_volume(batch["volume"][batch["paired"]]).float().cpu())
-            reports.append(encoder.encode_text(batch["text"]).float().cpu())
-    module.train(training)
+    embeddings: dict[str, list[Tensor]] = {name: [] for name in EMBEDDINGS}
+    try:
+        with alone():
+            for batch in map(move, batches):
+                count = len(batch["study_key"])
+                for name, value in module(Held(batch), "validation").items():
+                    if name in embeddings:
+                        embeddings[name].append(value.float().cpu())
+                        continue
+                    sums[name] = sums.get(name, 0.0) + float(value) * count
+                    rows[name] = rows.get(name, 0) + count
+    finally:
+        own.train(training)
     means = {name: sums[name] / rows[name] for name in sums}
     if means:
-        means["total"] = sum(value * module.weight(name) for name, value in means.items())
+        means["total"] = sum(value * own.weight(name) for name, value in means.items())
+    volumes, reports = embeddings.values()
     if sum(map(len, volumes)) > 1:
         similarity = torch.cat(volumes) @ torch.cat(reports).T
         means["volume_to_report_r1"] = recall_at_1(similarity)

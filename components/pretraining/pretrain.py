@@ -8,13 +8,13 @@ the same parameters and data.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from components.base.errors import InputError
 from components.base.step import Step, StepContext
+from components.pretraining.launch import MALLOC, main, tune_memory
 from components.pretraining.settings import Params
 
 if TYPE_CHECKING:
@@ -26,17 +26,14 @@ if TYPE_CHECKING:
     from components.pretraining.studies import Cohort
     from components.volumes.contract import Contract
 
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "268435456",
-}
+__all__ = ["MALLOC", "STEP", "Params", "run"]
 
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:
     """Train, keep the encoder, and answer the metrics."""
     from components.pretraining.checkpoint import CheckpointStore
-    from components.pretraining.engine import Trainer, make_fabric
+    from components.pretraining.devices import is_split, make_fabric, weight_tensors
+    from components.pretraining.engine import Trainer
     from components.pretraining.module import PretrainModule, make_objectives
     from components.pretraining.studies import read_cohort
     from components.volumes.contract import Contract
@@ -61,8 +58,10 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
         cohort.count("train", paired=True),
         cohort.count("train", paired=False),
     )
-    module = PretrainModule(encoder, make_objectives(params.objectives, encoder, params.seed), params.seed)
-    data = Data(params, context, contract, tokenizer, cohort, fabric.global_rank, fabric.world_size)
+    objectives = make_objectives(params.objectives, encoder, params.seed)
+    module = PretrainModule(encoder, objectives, params.seed, params.micro_batch_size, fabric.global_rank)
+    place, on_gpu = (fabric.global_rank, fabric.world_size), fabric.device.type == "cuda"
+    data = Data(params, context, contract, tokenizer, cohort, *place, pinned=on_gpu)
     if params.standardise_input:
         from components.pretraining.initial import standardise_input
 
@@ -71,10 +70,15 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
         )
     outcome = Trainer(module, params, store, context, fabric).run(data.batches, data.validate)
     metrics = _metrics(params, cohort, encoder, outcome, data.rows_in_step)
+    if is_split(module):
+        weights = weight_tensors(encoder)  # every process takes part
+        encoder = _build(params, tokenizer, contract, cohort)
+        encoder.load_state_dict(weights)
     if fabric.is_global_zero:
         write_curves(context, outcome)
         encoder.save_pretrained(context.out / "encoder", card=_card(params, cohort, metrics))
         store.remove()
+    fabric.barrier()
     return metrics
 
 
@@ -90,12 +94,14 @@ class Data:
         cohort: Cohort,
         rank: int = 0,
         world: int = 1,
+        pinned: bool = False,
     ) -> None:
         from components.pretraining.data import collator
         from components.pretraining.schedule import Schedule
         from components.volumes.store import VolumeStore
 
-        self.params, self.contract, self.cohort, self.rank = params, contract, cohort, rank
+        self.params, self.contract, self.cohort = params, contract, cohort
+        self.rank, self.pinned = rank, pinned
         self.store = VolumeStore(context.artifacts("preprocess"))
         self.collate = collator(tokenizer)
         self.schedule = Schedule(
@@ -105,6 +111,9 @@ class Data:
             params.batch_size,
             params.image_only_fraction,
             world,
+            cohort.count_kind("train", "text_only"),
+            params.text_only_fraction,
+            _balance(params, cohort),
         )
 
     @property
@@ -124,6 +133,7 @@ class Data:
             params.seed,
             params.augment if augmented else None,
             params.cache_bytes,
+            params.organ_mask,
         )
 
     def sample(self) -> Tensor:
@@ -148,6 +158,7 @@ class Data:
             batch_sampler=ScheduledBatches(self.schedule, start, self.params.num_steps, self.rank),
             collate_fn=self.collate,
             num_workers=self.params.num_workers,
+            pin_memory=self.pinned,
         )
         return iter(loader)
 
@@ -157,6 +168,16 @@ class Data:
 
         dataset = self._dataset("validation", augmented=False)
         return validate(module, fixed_batches(dataset, self.collate, self.params.batch_size), move)
+
+
+def _balance(params: Params, cohort: Cohort) -> tuple[float, ...] | None:
+    """How often each paired study is wanted, by what its report says; None draws all equally often."""
+    from components.pretraining.schedule import class_weights
+
+    if not params.class_balance:
+        return None
+    paired = [study.findings for study in cohort.splits["train"] if study.paired]
+    return class_weights(paired, params.class_balance)
 
 
 def refuse_leaks(context: StepContext) -> None:
@@ -253,20 +274,8 @@ def _card(params: Params, cohort: Cohort, metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def tune_memory() -> None:
-    """Start this process again with an allocator that keeps its pages, unless it was so started.
-
-    Most of a Swin's time on a CPU is page faults; with these settings its forward pass takes a third of the time.
-    glibc reads them when a process starts, hence the new start.
-    """
-    wanted = {key: value for key, value in MALLOC.items() if key not in os.environ}
-    if wanted and sys.platform.startswith("linux") and not {"-h", "--help"} & set(sys.argv):
-        arguments = [sys.executable, "-m", "components.pretraining.pretrain", *sys.argv[1:]]
-        os.execve(sys.executable, arguments, {**os.environ, **wanted})
-
-
 STEP = Step("pretrain", Params, run)
 
 if __name__ == "__main__":
     tune_memory()
-    raise SystemExit(STEP.main())
+    raise SystemExit(main(STEP))

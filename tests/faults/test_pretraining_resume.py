@@ -97,7 +97,7 @@ def kill_at_random(spawn: Any, root: Path, times: int, seed: int, longest: float
 
 
 def test_killed_runs_go_on_to_the_same_bits(tmp_path: Path, spawn: Any, uninterrupted: Path) -> None:
-    """R8, a few kills; the slow test below does fifty."""
+    """R8, a few kills; `test_pretraining_saves` does fifty, inside saves too."""
     write_cohort(tmp_path)
     assert kill_at_random(spawn, tmp_path, 3, seed=1) == 3
     assert list((tmp_path / ".velvet" / "checkpoints").glob("*/step-*"))
@@ -105,19 +105,6 @@ def test_killed_runs_go_on_to_the_same_bits(tmp_path: Path, spawn: Any, uninterr
     assert metrics["num_steps"] == 20
     same_result(tmp_path, uninterrupted)
     assert not list((tmp_path / ".velvet" / "checkpoints").iterdir())
-
-
-@pytest.mark.slow
-def test_fifty_kills(tmp_path: Path, spawn: Any, uninterrupted: Path) -> None:
-    """R8 in full: every run is killed within a step or two of its first new checkpoint, in saves too."""
-    killed = round_number = 0
-    while killed < 50:
-        root = tmp_path / str(round_number)
-        write_cohort(root)
-        killed += kill_at_random(spawn, root, 50 - killed, seed=round_number)
-        train(root, EACH_STEP)
-        same_result(root, uninterrupted)
-        round_number += 1
 
 
 def test_sigterm_saves_and_exits_143(tmp_path: Path, spawn: Any, uninterrupted: Path) -> None:

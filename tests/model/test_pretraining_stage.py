@@ -172,11 +172,12 @@ def test_weight_decay_spares_norms_biases_and_the_temperature(trained: tuple[Pat
     from components.pretraining.module import parameter_groups
 
     encoder = from_pretrained(trained[0] / "artifacts" / "pretrain" / "encoder")
-    decayed, spared = parameter_groups(encoder, 0.02)
+    decayed, spared, numbers = parameter_groups(encoder, 0.02)
     assert decayed["weight_decay"] == 0.02
-    assert spared["weight_decay"] == 0.0
-    assert any(value is encoder.temperature for value in spared["params"])
-    assert sum(len(group["params"]) for group in (decayed, spared)) == len(list(encoder.parameters()))
+    assert spared["weight_decay"] == numbers["weight_decay"] == 0.0
+    assert [value is encoder.temperature for value in numbers["params"]] == [True]
+    groups = (decayed, spared, numbers)
+    assert sum(len(group["params"]) for group in groups) == len(list(encoder.parameters()))
 
 
 def test_recall_counts_ties_as_misses() -> None:
