@@ -1,6 +1,7 @@
 """Write what the package `colipri` computes with random weights: the reference that conversion is tested against.
 
     python tests/colipri_reference.py reference.safetensors [seed]
+    python tests/colipri_reference.py names.json          # names and shapes at the released size, without weights
 
 Run it with an interpreter that has colipri==0.1.3. That package needs timm and so torchvision, whose wheels do not
 load beside a CPU build of torch and then break lightning and transformers too; so give it an environment of its own
@@ -10,8 +11,10 @@ the image encoder is made with `image_only=True`, the text body is a small rando
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 WIDTH, HEADS, DEPTH, PATCH, SIZE = 24, 2, 2, 2, 8
 LARGE, WINDOWED = 12, (16, 8, 24)
@@ -19,6 +22,7 @@ PROJECTION, POOL_HEADS, TEXT_HEADS = 16, 4, 2
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(97 + n) * 2 for n in range(26)), "##s", "."]
 REPORTS = [["aa bb ccs.", "dd."], ["ee"], ["ff gg hh ii jj.", "kk ll", "zz"]]
 LENGTH = 14
+LIBRARIES: list[Any] = []  # operators are declared for as long as their library is kept
 
 
 def plain_ids() -> list[list[int]]:
@@ -31,8 +35,8 @@ def plain_ids() -> list[list[int]]:
     return rows
 
 
-def main(target: Path, seed: int) -> None:
-    """Weights, inputs and outputs as one safetensors file."""
+def prepare() -> None:
+    """Make timm importable beside a CPU build of torch."""
     import torch
 
     try:
@@ -43,6 +47,31 @@ def main(target: Path, seed: int) -> None:
         library = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        LIBRARIES.append(library)
+
+
+def names(target: Path) -> None:
+    """Names and shapes of the whole model's tensors at the sizes of the release (CXR-BERT's are BERT-base's)."""
+    prepare()
+    from accelerate import init_empty_weights
+    from colipri import get_model
+    from colipri.model.multimodal import Model
+    from colipri.model.text import TextEncoder
+    from colipri.pooling import AttentionPool1D
+    from transformers import BertConfig, BertModel
+
+    with init_empty_weights():
+        image = get_model(pretrained=False, image_only=True).image_encoder
+        bert = BertModel(BertConfig(vocab_size=30_522), add_pooling_layer=False)
+        model = Model(image, TextEncoder(bert, AttentionPool1D(768, 12)))
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    target.write_text(json.dumps(shapes, sort_keys=True) + "\n")
+
+
+def main(target: Path, seed: int) -> None:
+    """Weights, inputs and outputs as one safetensors file."""
+    prepare()
+    import torch
     from colipri import get_model
     from colipri.model.multimodal import Model
     from colipri.model.text import TextEncoder
@@ -112,4 +141,7 @@ def main(target: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    if sys.argv[1].endswith(".json"):
+        names(Path(sys.argv[1]))
+    else:
+        main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

@@ -74,7 +74,8 @@ def renamed(state: Mapping[str, Tensor]) -> State:
     import torch
 
     result: State = {}
-    for name, tensor in state.items():
+    for name, stored in state.items():
+        tensor = stored.float() if stored.is_floating_point() else stored
         if name in UNUSED or (VALUE in name and name.replace(VALUE, KEY) in state):
             continue
         if name == "softmax_temperature":

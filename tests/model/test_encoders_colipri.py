@@ -7,6 +7,7 @@ with the package is named in VELVET_COLIPRI_PYTHON (or this one has it), it is c
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from torch import Tensor
 
 from components.base.errors import ConfigError, InputError, IntegrityError
 from components.encoders import from_pretrained
-from components.encoders.convert import convert, main, renamed
+from components.encoders.convert import CONTRACT, convert, main, renamed
 from components.encoders.dense import similarity_maps
 from components.encoders.dual import DualEncoder
 from components.encoders.features import TextBatch
 from components.encoders.pooling import LearnedQueriesPool
+from components.encoders.text import TEXT
 from components.encoders.tokenization import ReportTokenizer
+from components.encoders.vision import VISION
 from tests import colipri_reference as reference
 from tests.conftest import ROOT
 
@@ -134,6 +137,29 @@ def test_every_tensor_has_one_place(encoder: DualEncoder, expected: dict[str, Te
     assert len(mine) == len(theirs) - 1 - 2 * layers, "without mask_token; key and value are one"
     unused = theirs["image_encoder.backbone.mask_token"].numel()
     assert sum(t.numel() for t in mine.values()) == sum(t.numel() for t in theirs.values()) - unused
+
+
+def test_the_released_size_has_a_place_for_every_tensor() -> None:
+    """Names and shapes that the package gives at its default sizes, against a model made of those shapes alone."""
+    from components.encoders.convert import sizes_of
+    from components.encoders.dual import skeleton
+    from components.encoders.vocabulary import SPECIAL_TOKENS, sentence_markers
+
+    shapes = json.loads((GOLDEN.parent / "colipri_names.json").read_text())
+    theirs = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    words = [f"w{number}" for number in range(30_522 - len(SPECIAL_TOKENS))]
+    tokenizer = ReportTokenizer([*SPECIAL_TOKENS, *words, *sentence_markers(50)])
+    sizes = sizes_of(theirs, 12, 12, 12)
+    with torch.device("meta"):
+        made = skeleton(**sizes, tokenizer=tokenizer, contract=CONTRACT).state_dict()
+    found = {name: tuple(tensor.shape) for name, tensor in renamed(theirs).items()}
+    assert found == {name: tuple(tensor.shape) for name, tensor in made.items()}
+    for part, defaults in (
+        ("vision", VISION.get("primus").Params()),
+        ("text", TEXT.get("bert").Params(vocab_rows=30_522)),
+    ):
+        sizes[part].pop("name")
+        assert {key: getattr(defaults, key) for key in sizes[part]} == sizes[part]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -68,9 +69,9 @@ def without_markers(batch: TextBatch, sep_id: int, pad_id: int) -> tuple[Tensor,
     kept = (batch.attention_mask > 0) & ~marker_positions(batch.token_type_ids)
     place = kept.long().cumsum(1) - 1
     slots = torch.arange(kept.shape[1], device=kept.device)
-    member = (place[:, None, :] == slots[None, :, None]) & kept[:, None, :]
-    ids = (member * batch.input_ids[:, None, :]).sum(-1)
     count = kept.sum(1, keepdim=True)
+    aside = torch.where(kept, place, kept.shape[1])  # what is left out goes behind the end
+    ids = F.pad(torch.zeros_like(batch.input_ids), (0, 1)).scatter(1, aside, batch.input_ids)[:, :-1]
     ids = torch.where(slots < count, ids, torch.where(slots == count, sep_id, pad_id))
     return ids, (slots <= count).long(), place.clamp(min=0)
 
