@@ -24,23 +24,25 @@ class Inpainting(Objective):
     """L1 over the whole volume between the rebuilt view and the turned but uncut crop (Swin UNETR's recipe).
 
     A chain of transposed convolutions without norm or activation, resized only where the crop is no multiple
-    of the encoder's stride; any number of rows works.
+    of the encoder's stride; any number of rows works. Where an encoder's stride exceeds the crop (a large patch), say
+    the crop's size: the head is then made for it and not for the larger global view.
     """
 
     class Params(ObjectiveParams):
-        """How the views are made."""
+        """How the views are made, and the voxels of the crop that the head is made for (null: the global view's)."""
 
         views: ViewParams = ViewParams()
+        crop: tuple[int, int, int] | None = None
 
     needs = frozenset({"crop"})
 
     def __init__(self, params: Params, model: Model) -> None:
-        """The head's strides follow from one empty pass of `model.vision` at `model.contract.size`."""
+        """The head's strides follow from one empty pass of `model.vision` at the size of `crop`."""
         super().__init__()
         self.params = params
         self._vision = (model.vision,)
         self.head = deconvolutions(
-            model.vision.channels[-1], strides_of(model.vision, tuple(model.contract.size))
+            model.vision.channels[-1], strides_of(model.vision, params.crop or tuple(model.contract.size))
         )
 
     def forward(self, batch: Batch, features: FeaturesLike) -> dict[str, Tensor]:

@@ -9,11 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from components.base.errors import ConfigError
+from components.encoders.features import VolumeFeatures
 from components.objectives import OBJECTIVES
 from components.objectives._views import ViewParams, cuboids, make_views, views_of
 from components.objectives.inpainting import deconvolutions
 from components.pretraining.features import Features
-from tests.objectives_support import SIZE, Dual, make_batch
+from tests.objectives_support import SIZE, Dual, Vision, make_batch
 
 
 def test_targets_are_the_turned_uncut_crops_and_inputs_differ_in_the_budget_only() -> None:
@@ -140,6 +141,27 @@ def test_inpainting_meets_crops_of_another_size() -> None:
     batch = make_batch([None, None], size=24)
     loss = kind(kind.Params(), model)(batch, Features(model, batch))["inpainting"]
     assert math.isfinite(float(loss))
+
+
+class Coarse(Vision):
+    """An encoder whose stride exceeds every input: its deepest scale is one position."""
+
+    def forward(self, volume: torch.Tensor) -> VolumeFeatures:
+        found = super().forward(volume)
+        return VolumeFeatures(
+            (*found.scales[:-1], found.scales[-1].mean((2, 3, 4), keepdim=True)), found.pooled
+        )
+
+
+def test_a_head_made_for_the_crop_answers_its_size() -> None:
+    model, kind = Dual(), OBJECTIVES.get("inpainting")
+    model.vision, model.contract.size = Coarse(), (2 * SIZE,) * 3
+    batch = make_batch([None, None])
+    deepest = model.vision(batch["crop"]).scales[-1]
+    for params, side in ((kind.Params(), 2 * SIZE), (kind.Params(crop=(SIZE,) * 3), SIZE)):
+        objective = kind(params, model)
+        assert objective.head(deepest).shape[2:] == (side,) * 3
+        assert math.isfinite(float(objective(batch, Features(model, batch))["inpainting"]))
 
 
 @pytest.mark.parametrize("name", ["rotation", "inpainting"])
