@@ -19,7 +19,15 @@ from pydantic import Field
 from components.base.config import Config
 from components.base.step import Step, StepContext
 from components.reports.deid.decisions import DECISIONS_PARTS, LAYER, Decided, NoteDecisions
-from components.reports.deid.policy import POLICIES, Action, DateOrder, Policy, PolicyName, policy_of
+from components.reports.deid.policy import (
+    DATE_KINDS,
+    POLICIES,
+    Action,
+    DateOrder,
+    Policy,
+    PolicyName,
+    policy_of,
+)
 from components.reports.deid.surrogates import Patient
 
 if TYPE_CHECKING:
@@ -179,16 +187,16 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
     decided, stale = _decided(decisions, reports, ring)
     if stale:
         context.log.warning("%d notes changed since they were reviewed: see review.parquet", len(stale))
-    people = _patients(rows, known) if policy.keyed else {}
+    people = _patients(rows, known)
     jobs = [
         Job(
             key,
             text,
-            tuple(dict.fromkeys(known[key])),
+            _identities(known[key], people[key]),
             params.tag_times,
             params.timeout_s,
             policy,
-            people.get(key, Patient("")),
+            people[key] if policy.keyed else Patient(""),
             decided.get(key, Decided()),
         )
         for key, text in reports.items()
@@ -238,6 +246,12 @@ def _patients(
         sex = next(iter(sexes[key])) if len(sexes[key]) == 1 else None
         found |= dict.fromkeys(sorted(own), Patient(key, pairs, sex))
     return found
+
+
+def _identities(own: Sequence[tuple[str, str]], patient: Patient) -> tuple[tuple[str, str], ...]:
+    """The study's known PHI, and that of the patient's other studies without their dates."""
+    others = (pair for pair in patient.identities if pair[0].upper() not in DATE_KINDS)
+    return tuple(dict.fromkeys((*own, *others)))
 
 
 def _decided(

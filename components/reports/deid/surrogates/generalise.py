@@ -108,15 +108,10 @@ def is_birth(raw: str, span: Span) -> bool:
 
 
 def date_left(raw: str, span: Span, dates: DateContext, limits: YearLimits) -> str | None:
-    """The year or years of a date span; None where it names none or one that tells of an age over 89."""
-    found = find_dates(fold(raw[span.start : span.end]))
-    if not found or any("y" not in item.text for item in found):
-        return None
-    years = [year_of(item.text["y"], dates) for item in found]
-    if min(years) < limits.oldest or (is_birth(raw, span) and not limits.births):
-        return None
-    return _joined(years)
-
-
-def _joined(years: Sequence[int]) -> str:
-    return ", ".join(map(str, dict.fromkeys(years)))
+    """The years of a date span; None where no year may stay, and a tag for each date of several whose may not."""
+    left = []
+    for item in find_dates(fold(raw[span.start : span.end])):
+        year = year_of(item.text["y"], dates) if "y" in item.text else 0
+        may_stay = year and year >= limits.oldest and (limits.births or not is_birth(raw, span))
+        left.append(str(year) if may_stay else f"[{span.kind}]")
+    return ", ".join(dict.fromkeys(left)) if any(map(str.isdigit, left)) else None
