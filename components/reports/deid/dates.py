@@ -7,92 +7,70 @@ from typing import NamedTuple
 
 from components.reports.deid.note import Note, fold
 from components.reports.deid.span import Span, StudyContext
+from components.reports.lexicon import mapping, word_set
 
-_NAMES = (
-    "january jan januar enero janvier ocak|february feb februar febrero fevrier subat|"
-    "march mar marz marzo mars mart|"
-    "april apr abril avril nisan|may mai mayo mayis|june jun juni junio juin haziran|"
-    "july jul juli julio juillet temmuz|"
-    "august aug agosto aout agustos|september sep sept septiembre septembre eylul|"
-    "october oct oktober octubre octobre okt ekim|"
-    "november nov noviembre novembre kasim|december dec dezember diciembre decembre dez dic aralik"
-)
-MONTHS = {name: number for number, names in enumerate(_NAMES.split("|"), 1) for name in names.split()}
-_WORDLIKE = frozenset({"may", "mar", "march", "mai", "mars", "mart", "jan", "dic", "dez"})
+
+def _months() -> dict[str, int]:
+    found: dict[str, int] = {}
+    for number in range(1, 13):
+        for name in mapping("months")[str(number)]:
+            found.setdefault(name, number)
+    return found
+
+
+MONTHS = _months()
+_WORDLIKE = frozenset(mapping("months")["wordlike"])
+_ENGLISH = frozenset(mapping("months")["english"])
 _MONTH = "(?:" + "|".join(sorted(MONTHS, key=lambda name: (-len(name), name))) + r")(?![^\W\d_])"
 _YEAR = r"(?:(?:19|20)\d\d(?!\d)|'\d\d(?!\d))"
 _SHORT_YEAR = r"(?:(?:19|20)\d\d(?!\d)|'?\d\d(?!\d))"
-_CLOCK = r"(?:[T ]{1,2}\d{1,2}:\d\d(?::\d\d(?:\.\d{1,6})?)?Z?)"
+_LINK = r"(?:of |de |del |d')?"
+_NOT_UNIT = r"(?!\d|[.,:/%-]\d| ?(?:mm|cm|ml|mg|hu|y|h|%|x|years?|hours?|minutes?|images?|slices?)\b)"
 _I = re.IGNORECASE
 
 _ISO = re.compile(
-    r"((?:19|"
-    r"20)\d\d) ?([-/.]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)(?:T\d\d:?\d\d(?::?\d\d)?(?:\.\d{1,6})?Z?)?"
+    r"((?:19|20)\d\d) ?([-/.]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)(?:T\d\d:?\d\d(?::?\d\d)?(?:\.\d{1,6})?Z?)?", _I
 )
 _NUMERIC = re.compile(r"(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?\2 ?((?:19|20)\d\d|'?\d\d)(?![\d%])(?!\.\d)")
 _COMPACT = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)(?:[T_ -]?\d{4,6})?(?!\d)")
 _DAY_MONTH = re.compile(
-    rf"(\d{{1,2}})(?:st|nd|rd|th)?[ \-./,]{{0,3}}(?:of |de )?({_MONTH})\.?(?:(?:[ ,]{{0,3}}(?:of |"
-    rf"de )?{_YEAR})|[\-./]{_SHORT_YEAR}|(?: ?\d{{4}}))?",
+    rf"(\d{{1,2}})(?:st|nd|rd|th|er|[.\u00ba])?[ \-./,]{{0,3}}{_LINK}({_MONTH})\.?(?:(?:[ "
+    rf",]{{0,3}}{_LINK}{_YEAR})|"
+    rf"[\-./]{_SHORT_YEAR}|(?: ?\d{{4}}(?!\d))|(?: ?\d{{2}}{_NOT_UNIT}))?",
     _I,
 )
 _MONTH_DAY = re.compile(
     rf"({_MONTH})\.?[ \-./,]{{0,3}}(?:(?:the )?(\d{{1,2}})(?:st|nd|rd|th)?(?![\d:]|"
-    rf"\.\d)(?:[ ,]{{1,3}}(?:of )?{_YEAR}|[\-./]{{1,2}}{_SHORT_YEAR})?|(?:of )?{_YEAR})",
+    rf"\.\d)(?:[ ,]{{1,3}}(?:of )?{_YEAR}|"
+    rf"[\-./]{{1,2}}{_SHORT_YEAR}|, ?\d\d(?![\d./-]))?|(?:of |de )?{_YEAR})",
     _I,
 )
 _MONTH_YEAR_SHORT = re.compile(rf"({_MONTH})[-/]\d\d(?!\d)", _I)
-_YEAR_MONTH = re.compile(rf"(?:19|20)\d\d[ \-/]({_MONTH})[ \-/]\d{{1,2}}(?!\d)", _I)
-_MONTH_YEAR = re.compile(r"(\d{1,2})[/-]((?:19|20)\d\d)(?!\d)")
-_ISO_MONTH = re.compile(r"((?:19|20)\d\d)-(\d\d)(?![\d-])")
+_YEAR_MONTH = re.compile(rf"(?:19|20)\d\d[ \-/]({_MONTH})(?:[ \-/]\d{{1,2}}(?!\d))?", _I)
+_MONTH_YEAR = re.compile(r"(\d{1,2})[/.-]((?:19|20)\d\d)(?![\d.]\d|\d)")
+_ISO_MONTH = re.compile(r"((?:19|20)\d\d)[-/](\d\d)(?![\d-])")
 _PARTIAL = re.compile(
     r"(\d{1,2})/(\d{1,2})(?![\d/]|\.\d)(?! ?(?:mm|cm|images?|series|slices?|ribs?|%|strength)\b)", _I
 )
+_ORDINAL = re.compile(
+    r"\d{1,2}(?:st|nd|rd|th)(?: inst)?(?! ?(?:\w*ribs?|costal|floor|percentile|toe|finger|digit))", _I
+)
+_VIETNAMESE = re.compile(r"(?:ngay )?(\d{1,2}) thang (\d{1,2})(?: nam ((?:19|20)\d\d)(?!\d))?", _I)
+_EAST = re.compile(
+    r"(?:19|20)\d\d ?[\u5e74\ub144\ub144] ?\d{1,2} ?[\u6708\uc6d4](?: ?\d{1,2} ?[\u65e5\uc77c])?"
+)
+_SPACED = re.compile(r"(\d{2}) (\d{2}) ((?:19|20)\d\d)(?!\d)")
 _TIME = re.compile(r"\d{1,2}:\d\d(?::\d\d)?(?: ?[ap]\.?m\b\.?)?(?: ?hours| ?hrs?)?", _I)
-_CUES_YEAR = frozenset(
-    {
-        "in",
-        "since",
-        "dated",
-        "year",
-        "circa",
-        "summer",
-        "winter",
-        "spring",
-        "fall",
-        "autumn",
-        "early",
-        "late",
-        "mid",
-    }
+_WEEKDAY = re.compile(
+    r"(?<![A-Za-z])(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? (?:the )?$", _I
 )
-_CUES_PARTIAL = frozenset(
-    {
-        "in",
-        "on",
-        "since",
-        "dated",
-        "date",
-        "until",
-        "till",
-        "through",
-        "from",
-        "ct",
-        "mri",
-        "study",
-        "exam",
-        "scan",
-        "examination",
-        "film",
-        "pet",
-        "cxr",
-        "of",
-    }
-)
-_CUES_DAY = frozenset({"on", "dated", "date", "since", "until", "till", "through"})
+_CUES_YEAR = word_set("dates.cues_year")
+_CUES_PARTIAL = word_set("dates.cues_partial")
+_CUES_DAY = frozenset(["on", "dated", "date", "since", "until", "till", "through"])
+_CUES_MONTH = word_set("dates.cues_month")
+_MONTH_WORDS = frozenset(MONTHS) | {"ngay"}
 
-
-_MONTH_WORDS = frozenset(MONTHS)
+Found = tuple[int, int, str, float]
 
 
 class Day(NamedTuple):
@@ -146,34 +124,59 @@ class Dates:
                 found = self._numeric(text, number, study)
             elif word in MONTHS:
                 found = self._named(text, number)
+            elif word == "ngay" and (match := _VIETNAMESE.match(text.view, start)):
+                found = start, match.end(), "vietnamese", 1.0
             if found:
                 begin, end, rule, score = found
                 kind = "TIME" if rule == "time" else "DATE"
-                spans.append(
-                    Span(begin, end, kind, self.name, f"date.{rule}" if kind == "DATE" else rule, score)
-                )
+                begin = begin if kind == "TIME" else _with_weekday(text.view, begin)
+                rule = rule if kind == "TIME" else f"date.{rule}"
+                spans.append(Span(begin, end, kind, self.name, rule, score))
                 done = end
         return spans
 
-    def _named(self, text: Note, number: int) -> tuple[int, int, str, float] | None:
+    def _named(self, text: Note, number: int) -> Found | None:
         start = text.starts[number]
         match = _MONTH_DAY.match(text.view, start) or _MONTH_YEAR_SHORT.match(text.view, start)
         if not match:
-            return None
+            return self._lone_month(text, number)
         written = match.group(1)
-        has_year = len(re.findall(r"\d", match.group())) > 2
-        if not has_year and written.lower() in _WORDLIKE and not written[0].isupper():
+        has_year = len(re.findall(r"\d", match.group())) > 2 or "'" in match.group()
+        short = match.re is _MONTH_YEAR_SHORT
+        dashed = match.group()[len(written) : len(written) + 1] == "-" and len(written) == 3
+        if not has_year and not short and not dashed and not _is_month(text, number, written):
+            return None
+        if short and written.lower() in _WORDLIKE - {"may", "mar", "jan"} and not written[0].isupper():
             return None
         if not has_year and match.lastindex == 2 and match[2] and int(match[2]) > 31:
             return None
         return start, match.end(), "month_first", 1.0 if has_year else 0.8
 
-    def _numeric(self, text: Note, number: int, study: StudyContext) -> tuple[int, int, str, float] | None:
+    @staticmethod
+    def _lone_month(text: Note, number: int) -> Found | None:
+        """`since March`, `in early June`, `studies: May, July 2016`: a month alone, of which a cue makes a date."""
+        word = text.words[number]
+        if word not in _ENGLISH or (len(word) < 4 and word != "may"):
+            return None
+        written = text.token(number)
+        cue = text.words[number - 1] if number and text.gap(number - 1) in (" ", ": ") else ""
+        upper = written[0].isupper()
+        if word in ("may", "march"):
+            ok = cue in _CUES_MONTH - {"of", "for", "by", "from"} and (
+                upper or cue in ("since", "until", "last", "early", "late")
+            )
+        else:
+            ok = True
+        return (text.starts[number], text.ends[number], "month", 0.7) if ok else None
+
+    def _numeric(self, text: Note, number: int, study: StudyContext) -> Found | None:
         view, start = text.view, text.starts[number]
         before = view[start - 1] if start else " "
         if before == "'" and text.ends[number] - start == 2 and (start < 2 or not view[start - 2].isalnum()):
             return start - 1, text.ends[number], "short_year", 0.8
         if before in "./-" and start > 1 and view[start - 2].isdigit():
+            return None
+        if word_ends(text, number):
             return None
         if match := _ISO.match(view, start):
             return (start, match.end(), "iso", 1.0) if _valid(int(match[3]), int(match[4])) else None
@@ -184,20 +187,40 @@ class Dates:
             return None
         if (match := _COMPACT.match(view, start)) and _valid(int(match[2]), int(match[3])):
             return start, match.end(), "compact", 0.9
-        if match := _DAY_MONTH.match(view, start):
-            named = match[2]
-            bare = not re.search(r"\d", view[match.end(2) : match.end()])
-            if 1 <= int(match[1]) <= 31 and not (
-                bare and named.lower() in _WORDLIKE and not named[0].isupper()
-            ):
-                return start, match.end(), "day_first", 0.8 if bare else 1.0
+        if (match := _SPACED.match(view, start)) and (
+            _valid(int(match[1]), int(match[2])) or _valid(int(match[2]), int(match[1]))
+        ):
+            return start, match.end(), "spaced", 0.8
+        if found := self._day_first(text, number):
+            return found
         if match := _YEAR_MONTH.match(view, start):
             return start, match.end(), "year_first", 1.0
+        if match := (_VIETNAMESE.match(view, start) or _EAST.match(view, start)):
+            return start, match.end(), "native", 1.0
         return self._partial(text, number, before, study)
 
-    def _partial(
-        self, text: Note, number: int, before: str, study: StudyContext
-    ) -> tuple[int, int, str, float] | None:
+    @staticmethod
+    def _day_first(text: Note, number: int) -> Found | None:
+        view, start = text.view, text.starts[number]
+        match = _DAY_MONTH.match(view, start)
+        if not match or not 1 <= int(match[1]) <= 31:
+            return None
+        named, tail = match[2], view[match.end(2) : match.end()]
+        bare = not re.search(r"\d", tail)
+        if named.lower() in _WORDLIKE and bare and not named[0].isupper():
+            return None
+        if bare and named.lower() not in _ENGLISH and len(named) < 4:
+            return None
+        if (
+            named.lower() not in _ENGLISH
+            and len(named) < 4
+            and not re.search(r"\d{4}|'", tail)
+            and not named[0].isupper()
+        ):
+            return None
+        return start, match.end(), "day_first", 0.8 if bare else 1.0
+
+    def _partial(self, text: Note, number: int, before: str, study: StudyContext) -> Found | None:
         view, start, word = text.view, text.starts[number], text.words[number]
         cue = text.words[number - 1] if number and "\n" not in text.gap(number - 1) else ""
         if (match := _MONTH_YEAR.match(view, start)) and 1 <= int(match[1]) <= 12:
@@ -208,10 +231,18 @@ class Dates:
             first, second = int(match[1]), int(match[2])
             is_day = cue in _CUES_DAY and (_valid(first, second) or _valid(second, first))
             is_month = cue in _CUES_PARTIAL and 1 <= first <= 12 and len(match[2]) == 2
-            if is_day or is_month:
+            if (is_day or is_month) and not _ratio_before(text, number):
                 return start, match.end(), "partial", 0.7
-        if len(word) == 4 and word[:2] in ("19", "20") and word.isdigit() and cue in _CUES_YEAR:
-            return start, text.ends[number], "year", 0.6
+        if len(word) == 4 and word[:2] in ("19", "20") and word.isdigit() and _year_cue(text, number, cue):
+            begin = text.starts[number - 1] if cue in ("early", "late", "mid") else start
+            return begin, text.ends[number], "year", 0.6
+        if (
+            cue == "the"
+            and number > 1
+            and text.words[number - 2] in _CUES_DAY
+            and (match := _ORDINAL.match(view, start))
+        ):
+            return start, match.end(), "ordinal", 0.6
         if (
             study.tag_times
             and (match := _TIME.match(view, start))
@@ -219,3 +250,68 @@ class Dates:
         ):
             return start, match.end(), "time", 0.8
         return None
+
+
+def word_ends(text: Note, number: int) -> bool:
+    """Whether a short number before a mark or a word that is no month can be no date (cheap to tell)."""
+    word, end = text.words[number], text.ends[number]
+    if len(word) > 2 or not word.isdigit() or number + 1 >= len(text.words):
+        return False
+    after = text.view[end]
+    if after == " ":
+        follow = text.words[number + 1]
+        return not (
+            follow in MONTHS
+            or follow in ("of", "de", "thang")
+            or follow[0].isdigit()
+            or text.view[end + 1] in "-./"
+        )
+    return after in ",;)(%\n" and text.words[number + 1] not in MONTHS
+
+
+def _is_month(text: Note, number: int, written: str) -> bool:
+    """Whether a month before a day without a year is one: `May 5`, `mar 3`, but not `may 2 nodules`."""
+    lower = written.lower()
+    if lower in _ENGLISH:
+        return lower not in _WORDLIKE or written[0].isupper()
+    return len(lower) > 3 and (lower not in _WORDLIKE or written[0].isupper())
+
+
+def _ratio_before(text: Note, number: int) -> bool:
+    """`image 3/45`, `of 2/3`: the number before or the word says that this is a share or a place."""
+    return (
+        number > 0
+        and text.words[number - 1] in ("of", "from")
+        and number > 1
+        and text.words[number - 2]
+        in (
+            "image",
+            "images",
+            "series",
+            "proximal",
+            "distal",
+            "out",
+        )
+    )
+
+
+def _year_cue(text: Note, number: int, cue: str) -> bool:
+    if cue in _CUES_YEAR:
+        return not (cue == "from" and number > 1 and text.words[number - 2].isdigit())
+    gap = text.gap(number - 1) if number else ""
+    listed = gap in (", ", " and ", "/", " & ") or cue == "and"
+    before = text.words[number - 1] if number else ""
+    if listed and (
+        before in MONTHS or (re.fullmatch(r"(?:19|20)?\d\d", before) is not None and cue != "and")
+    ):
+        return True
+    return bool(
+        number
+        and before
+        in ("studies", "study", "exam", "exams", "priors", "prior", "ct", "mri", "radiograph", "radiographs")
+    )
+
+
+def _with_weekday(view: str, start: int) -> int:
+    match = _WEEKDAY.search(view, max(0, start - 16), start) if start and view[start - 1] == " " else None
+    return match.start() if match else start

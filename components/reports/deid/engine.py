@@ -12,16 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from components.reports.deid.actions import Change, Piece, Renderer, residual, tagged, write
-from components.reports.deid.contacts import Contacts
-from components.reports.deid.dates import Dates
 from components.reports.deid.decisions import Decided
-from components.reports.deid.identifiers import Identifiers
 from components.reports.deid.keep import split_protected
-from components.reports.deid.known import KnownPhi
+from components.reports.deid.layers import default_layers
 from components.reports.deid.merge import merge
-from components.reports.deid.names import Names
 from components.reports.deid.note import Note
-from components.reports.deid.places import Places
 from components.reports.deid.span import Layer, Span, StudyContext
 
 _UNREADABLE = re.compile(
@@ -46,11 +41,6 @@ class Result:
     text: str
     changes: tuple[Change, ...]
     overruled: tuple[Span, ...]
-
-
-def default_layers() -> tuple[Layer, ...]:
-    """The layers in force, in order."""
-    return (KnownPhi(), Dates(), Contacts(), Identifiers(), Names(), Places())
 
 
 def restore(text: str, changes: Sequence[Change]) -> str:

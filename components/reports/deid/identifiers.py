@@ -6,6 +6,7 @@ import re
 
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
+from components.reports.lexicon import word_set
 
 _I = re.IGNORECASE
 _VALUE = re.compile(
@@ -32,6 +33,7 @@ _STRONG = {
     "dea": "ID",
     "hcn": "ID",
     "pesel": "SSN",
+    **dict.fromkeys(("crm", "gmc", "rpps", "adeli", "pwz", "lanr", "colegiado"), "ID"),
 }
 _WEAK = {
     "account": "ID",
@@ -74,22 +76,34 @@ _UNIT = re.compile(
     r"ms\b|hours?|%)",
     _I,
 )
+_YEARS = (
+    r"(?:years?|yrs?|y|anos|ans|anni|jahre[ns]?|jahrige[rns]?|jaar|lat|let|ar|tuoi|yas(?:inda|indaki)?|vuotias|"
+    r"eves|ani|godina)"
+)
 _AGE = re.compile(
-    r"(9\d|1[0-2]\d)(?:[ -]{0,2}(?:years?|yrs?|y)[ -]{0,2}(?:old|of age|o\b|/ ?o\b)|"
-    r"[ -]?y\.?/?o\b|[ -]?(?:year|yr)-|[fmFM]\b| [FM]\b(?! *[a-z])| (?:male|female|woman|man|lady|"
-    r"gentleman)\b)",
+    rf"(9\d|1[0-2]\d)(?:[ -]{{0,2}}(?:years?|yrs?|y)[ -]{{0,2}}(?:old|of age|o\b|/ ?o\b)|"
+    r"[ -]?y\.?/?o\b|[ -]?(?:year|yr)s?\b(?! ago)(?![ -]+(?:history|follow|interval|later|prior|after))|"
+    r"[fmFM]\b| [FM]\b(?! *[a-z])| (?:male|female|woman|man|lady|gentleman|patient)\b|"
+    rf"[ -]?{_YEARS}\b(?! ago))",
     _I,
 )
 _AGED = re.compile(r"(9\d|1[0-2]\d)(?![\d%/-]|\.\d| ?(?:mm|cm|ml|mg|hu|bpm|degrees))", _I)
+_DECADE = re.compile(r"(9\d|100)'?s\b", _I)
 _SPELLED = re.compile(
-    r"ninety(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?(?=[ -]{1,2}(?:years?|"
-    r"yrs?)[ -]{0,2}(?:old|of age))",
+    r"(?:ninety|one hundred|a hundred)(?:[ -](?:and )?(?:one|two|three|four|five|six|seven|eight|nine|ten))?"
+    r"(?=[ -]{1,2}(?:years?|yrs?)\b)|(?:nonagenarian|centenarian|supercentenarian)\b",
     _I,
 )
-_AGE_CUES = frozenset({"age", "aged", "ages", "turning", "yas", "edad"})
+_AGE_CUES = word_set("identifiers.age_cues")
+_CODED = re.compile(
+    r"(?:[a-z]{1,5}[-.]\d{2,6}[-.]\d{2,8}|\d{2,6}-[a-z]{1,4}-\d{2,8}|[a-z]{1,5}[-#]\d{5,12}[a-z]?)(?![\w-])",
+    _I,
+)
 
 
-_TRIGGERS = frozenset(_STRONG) | frozenset(_WEAK) | {"ninety"}
+_SPELLED_WORDS = frozenset({"ninety", "one", "a", "nonagenarian", "centenarian", "supercentenarian"})
+_CODE_WORDS = word_set("identifiers.code_words")
+_TRIGGERS = frozenset(_STRONG) | frozenset(_WEAK) | _SPELLED_WORDS | _CODE_WORDS
 
 
 class Identifiers:
@@ -140,14 +154,17 @@ class Identifiers:
             return None
         if not strong and re.search(r"\d\.\d", value) and value.count(".") == 1:
             return None
-        return match.start(1), match.start(1) + len(value), kind, f"id.{word}", 1.0
+        begin = text.starts[number] if between == "-" and len(word) < 4 else match.start(1)
+        return begin, match.start(1) + len(value), kind, f"id.{word}", 1.0
 
     @staticmethod
     def _bare(text: Note, number: int, word: str) -> tuple[int, int, str, str, float] | None:
         view, start, end = text.view, text.starts[number], text.ends[number]
         if not word[0].isdigit():
-            if word == "ninety" and (match := _SPELLED.match(view, start)):
+            if word in _SPELLED_WORDS and (match := _SPELLED.match(view, start)):
                 return start, match.end(), "AGE", "age.spelled", 1.0
+            if (match := _CODED.match(view, start)) and sum(map(str.isdigit, match.group())) >= 5:
+                return start, match.end(), "ID", "id.mixed", 0.9
             return (start, end, "ID", "id.mixed", 0.9) if _MIXED.match(word) else None
         before = view[start - 1] if start else " "
         if before in ".-/" and start > 1 and view[start - 2].isalnum():
@@ -156,6 +173,17 @@ class Identifiers:
             return start, match.end(1), "AGE", "age.over_89", 1.0
         if number and text.words[number - 1] in _AGE_CUES and (match := _AGED.match(view, start)):
             return start, match.end(1), "AGE", "age.over_89", 1.0
+        if (
+            number
+            and text.words[number - 1] in ("her", "his", "their", "mid", "early", "late")
+            and (match := _DECADE.match(view, start))
+        ):
+            return start, match.end(1), "AGE", "age.decade", 0.9
+        linked = view[end : end + 1] in ("-", ".") or not word.isdigit()
+        if not linked and (len(word) < 6 or not word.isdigit()):
+            return None
+        if (match := _CODED.match(view, start)) and not _UNIT.match(view, match.end()):
+            return start, match.end(), "ACCESSION", "id.mixed", 0.9
         if match := _SSN.match(view, start):
             return start, match.end(), "SSN", "id.ssn", 1.0
         if match := _ACCESSION.match(view, start):

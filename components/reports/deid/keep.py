@@ -7,11 +7,13 @@ label (`MRN: ...`) or over a full known value. A tag that is already in the text
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span
-from components.reports.lexicon import entries, mapping
+from components.reports.deid.wordlists import EPONYM, GIVEN, NAME, STOP, WORD, default_lists
+from components.reports.lexicon import entries, mapping, word_set
 
 TAG = re.compile(r"\[[A-Z][A-Z_]{1,19}\]")
 MASKED = re.compile("█+")  # what the action `mask` leaves
@@ -50,9 +52,21 @@ _STAGE = re.compile(
 )
 
 
+_AGENT = re.compile(
+    r"\b[A-Za-z][a-z]{4,}(?:-[A-Za-z]{3,})? ?-?(?:\d{3}|\d{1,4}(?:\.\d)? ?(?:mg|mcg|ml|mL|mCi|units?))(?!\w)"
+)
+
+
 @cache
 def _eponyms() -> dict[str, tuple[str, ...]]:
     return mapping("eponyms")
+
+
+@cache
+def _nouns() -> tuple[frozenset[str], frozenset[str]]:
+    """Nouns of eponyms that follow the name, and those before `of`."""
+    table = mapping("eponym_nouns")
+    return frozenset(table["after"]), frozenset(table["before"])
 
 
 @cache
@@ -64,45 +78,127 @@ def _terms() -> re.Pattern[str]:
 
 
 def _eponym_spans(text: Note) -> list[tuple[int, int]]:
+    """Names that what stands around them makes eponyms or products: listed ones, and any before or after a noun."""
     table, found = _eponyms(), []
-    total = len(text.words)
-    for number, word in enumerate(text.words):
+    nouns, before = _nouns()
+    flags = default_lists().flags
+    total, words, places = len(text.words), text.words, text.places
+    chosen = sorted(number for word in places.keys() & _starters() for number in places[word])
+    for number in chosen:
+        word = words[number]
         followers = table.get(word)
-        if followers is None:
-            continue
-        start, last = text.starts[number], number
-        possessive = number + 1 < total and text.words[number + 1] == "s" and text.gap(number) == "'"
-        after = number + (2 if possessive else 1)
-        if followers == ("*",):
-            found.append((start, text.ends[number]))
-            continue
-        if (
-            after < total
-            and "\n\n" not in text.gap(after - 1)
-            and len(text.gap(after - 1)) <= 2
-            and "." not in text.gap(after - 1)
-        ):
-            follower = text.words[after]
-            options = {option.removeprefix("'s ").split()[0].split("-")[0] for option in followers}
-            if follower in options:
-                last = after
-        if last > number:
-            found.append((start, text.ends[last]))
+        if followers is not None:
+            found += _listed_eponym(text, number, followers)
+        if (word in nouns or word in ("iii", "iv", "ii")) and number:
+            first = _names_before(text, number)
+            if first < number:
+                found.append((text.starts[first], text.ends[number]))
+        if word in before and number + 2 < total and words[number + 1] in ("of", "di", "de", "von"):
+            at = number + 2
+            if text.gap(number + 1) == " " and not flags(words[at]) & STOP:
+                last = at
+                while last + 1 < total and text.gap(last) == "-" and last - at < 3:
+                    last += 1
+                found.append((text.starts[number], text.ends[last]))
     return found
 
 
-def protected(text: Note) -> list[tuple[int, int]]:
-    """Intervals of the view that are terms of radiology."""
+@cache
+def _starters() -> frozenset[str]:
+    nouns, before = _nouns()
+    return frozenset(_eponyms()) | nouns | before | {"ii", "iii", "iv"}
+
+
+def _listed_eponym(text: Note, number: int, followers: tuple[str, ...]) -> list[tuple[int, int]]:
+    total, start, last = len(text.words), text.starts[number], number
+    if followers == ("*",):
+        return [(start, text.ends[number])]
+    possessive = number + 1 < total and text.words[number + 1] == "s" and text.gap(number) == "'"
+    after = number + (2 if possessive else 1)
+    if (
+        after < total
+        and "\n\n" not in text.gap(after - 1)
+        and len(text.gap(after - 1)) <= 2
+        and "." not in text.gap(after - 1)
+    ):
+        options = {option.removeprefix("'s ").split()[0].split("-")[0] for option in followers}
+        last = after if text.words[after] in options else number
+    return [(start, text.ends[last])] if last > number else []
+
+
+_SMALL = word_set("keep.small")
+
+
+def _names_before(text: Note, noun: int) -> int:
+    """The first of the words before a noun that its eponym may consist of: `Osler-Weber-Rendu`, `Hunt and Hess`."""
+    flags = default_lists().flags
+    place, first, names = noun - 1, noun, 0
+    while place >= 0 and noun - place <= 7:
+        word, gap = text.words[place], text.gap(place)
+        if gap not in (" ", "-", "'", "' ", "  "):
+            break
+        if word in _SMALL or (word.isdigit() and len(word) < 3):
+            place -= 1
+            continue
+        mark = flags(word)
+        if not word.isalpha() or mark & STOP or (mark & WORD and not mark & (NAME | EPONYM)):
+            break
+        near = gap in ("-", "'") or text.words[place + 1] in _SMALL
+        if names and not near and not (names == 1 and mark & GIVEN and flags(text.words[noun]) & WORD):
+            break
+        first, names, place = place, names + 1, place - 1
+    return first
+
+
+def _product_spans(text: Note) -> list[tuple[int, int]]:
+    """Models after a maker's name (`GE Revolution Apex`): capitals and numbers up to the next plain word."""
+    found, vendors = [], frozenset(mapping("eponym_nouns")["vendors"])
+    flags, number, total = default_lists().flags, 0, len(text.words)
+    if vendors.isdisjoint(text.places):
+        return []
+    while number < total:
+        if text.words[number] not in vendors:
+            number += 1
+            continue
+        last, place = number, number + 1
+        while place < total and place - number <= 5 and text.gap(place - 1) in (" ", "-", ".", "_"):
+            written = text.token(place)
+            if not (
+                written[0].isupper()
+                or written[0].isdigit()
+                or text.words[place] in vendors
+                or written[-1].isupper()
+                or (written.isalpha() and not flags(text.words[place]) & (WORD | STOP))
+            ):
+                break
+            if flags(text.words[place]) & STOP or (written.isdigit() and len(written) > 4):
+                break
+            last, place = place, place + 1
+        found.append((text.starts[number], text.ends[last]))
+        number = last + 1
+    return found
+
+
+def protected(text: Note, near: Sequence[Span] | None = None) -> list[tuple[int, int]]:
+    """Intervals of the view that are terms of radiology; those about the spans `near` only, where given."""
     view = text.view
-    found = _eponym_spans(text)
-    patterns = [_MEASURE, _PLACE, _LEVEL, _STAGE, _terms()]
-    if "ads" in view or "ADS" in view:
-        patterns.append(_RADS)
-    if "x" in view or "X" in view:
-        patterns.append(_GRID)
-    for pattern in patterns:
-        found += [match.span() for match in pattern.finditer(view)]
+    found = _eponym_spans(text) + _product_spans(text)
+    for start, end in [(0, len(view))] if near is None else _windows(near, len(view)):
+        for pattern in (_AGENT, _MEASURE, _PLACE, _LEVEL, _STAGE, _terms(), _RADS, _GRID):
+            found += [match.span() for match in pattern.finditer(view, start, end)]
     return sorted(found)
+
+
+def _windows(spans: Sequence[Span], length: int) -> list[tuple[int, int]]:
+    """The text within 60 characters of each span, joined where they meet."""
+    found: list[tuple[int, int]] = []
+    for span in sorted(spans):
+        start, end = max(0, span.start - 60), min(length, span.end + 60)
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
 
 
 _OVERRIDES = (
@@ -129,7 +225,8 @@ def _yields(span: Span) -> bool:
 def split_protected(text: Note, spans: list[Span]) -> tuple[list[Span], list[Span]]:
     """Spans that stay, and spans that the lexicon overrules (for review); tags in the text are cut out."""
     kept, dropped = [], []
-    intervals = protected(text) if any(map(_yields, spans)) else []
+    yielding = [span for span in spans if _yields(span)]
+    intervals = protected(text, yielding) if yielding else []
     tags = [match.span() for match in TAG.finditer(text.view)] if "[" in text.view else []
     if "█" in text.view:
         tags = sorted([*tags, *(match.span() for match in MASKED.finditer(text.view))])

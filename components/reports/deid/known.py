@@ -15,32 +15,14 @@ from functools import lru_cache
 from components.reports.deid.dates import MONTHS, Day, parse_day
 from components.reports.deid.note import Note, fold
 from components.reports.deid.span import Span, StudyContext
-from components.reports.lexicon import words
+from components.reports.lexicon import word_set, words
 
 NAME_KINDS = frozenset({"PATIENT", "STAFF", "PERSON", "NAME", "PHYSICIAN", "OPERATOR", "RELATIVE"})
 DATE_KINDS = frozenset({"DATE", "BIRTH_DATE", "DOB", "STUDY_DATE"})
 ID_KINDS = frozenset({"MRN", "ACCESSION", "ID", "SSN", "PHONE", "FAX", "ACCOUNT", "UID", "DEVICE"})
 IGNORED_KINDS = frozenset({"SEX", "AGE", "MODALITY"})
 _WORD = re.compile(r"[^\W_]+")
-_TITLES = frozenset(
-    {
-        "dr",
-        "mr",
-        "mrs",
-        "ms",
-        "miss",
-        "prof",
-        "professor",
-        "doctor",
-        "md",
-        "do",
-        "phd",
-        "jr",
-        "sr",
-        "ii",
-        "iii",
-    }
-)
+_TITLES = word_set("known.titles")
 _DEGREE_AFTER = re.compile(r"(?:M\.? ?D|D\.? ?O|R\.? ?N|N\.? ?P|P\.? ?A)\b")
 _GAP = re.compile(r"[\s,.;:'\"()/\\^_|#-]{0,4}")
 

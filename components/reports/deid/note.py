@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Set
 from functools import cached_property, lru_cache
 
 _TOKEN = re.compile(r"[^\W_]+")
@@ -90,14 +91,12 @@ class Note:
 
     @cached_property
     def _tokens(self) -> tuple[list[int], list[int], list[str]]:
-        starts, ends = [], []
-        for match in _TOKEN.finditer(self.view):
-            starts.append(match.start())
-            ends.append(match.end())
+        spans = [match.span() for match in _TOKEN.finditer(self.view)]
+        starts, ends = [span[0] for span in spans], [span[1] for span in spans]
         lower = self.view.lower()
         if len(lower) != len(self.view):
-            return starts, ends, [self.view[a:b].lower() for a, b in zip(starts, ends)]
-        return starts, ends, [lower[a:b] for a, b in zip(starts, ends)]
+            return starts, ends, [self.view[a:b].lower() for a, b in spans]
+        return starts, ends, [lower[a:b] for a, b in spans]
 
     @property
     def starts(self) -> list[int]:
@@ -114,9 +113,25 @@ class Note:
         """Each token in lower case."""
         return self._tokens[2]
 
-    def select(self, triggers: frozenset[str]) -> list[int]:
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """The numbers of the tokens of each word, in order."""
+        found: dict[str, list[int]] = {}
+        for number, word in enumerate(self.words):
+            found.setdefault(word, []).append(number)
+        return found
+
+    @cached_property
+    def _with_digit(self) -> list[int]:
+        return [number for word, numbers in self.places.items() if not word.isalpha() for number in numbers]
+
+    def select(self, triggers: Set[str]) -> list[int]:
         """The numbers of the tokens that hold a digit or are one of `triggers` (what rules may begin at)."""
-        return [number for number, word in enumerate(self.words) if not word.isalpha() or word in triggers]
+        places = self.places
+        chosen = set(self._with_digit)
+        for word in places.keys() & triggers:
+            chosen.update(places[word])
+        return sorted(chosen)
 
     def gap(self, left: int) -> str:
         """The view between token `left` and the next one."""

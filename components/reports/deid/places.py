@@ -3,62 +3,55 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import NamedTuple
 
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
-from components.reports.lexicon import mapping, words
+from components.reports.deid.wordlists import NAME, STOP, WORD, default_lists
+from components.reports.lexicon import mapping, word_set, words
 
-_JOINERS = frozenset({"of", "de", "del", "la", "and", "for", "the", "le", "di", "do", "da"})
-_GAPS = frozenset({" ", "  ", "-", "'", ". ", ".", "' ", " & ", "/", " and "})
-_LABELS = frozenset(
-    {
-        "facility",
-        "institution",
-        "hospital",
-        "site",
-        "location",
-        "clinic",
-        "hastane",
-        "kurum",
-        "center",
-        "department",
-        "practice",
-        "organization",
-        "ward",
-    }
-)
-_LABEL_VALUE = re.compile(r"(?: name)? ?[:=] ?([^\n|;]{2,60})")
-_CUES = frozenset({"at", "from", "to", "in", "of", "by", "via", "with"})
-_BREAKS = frozenset(
-    {
-        "from",
-        "at",
-        "to",
-        "in",
-        "by",
-        "via",
-        "with",
-        "on",
-        "was",
-        "is",
-        "were",
-        "performed",
-        "done",
-        "obtained",
-        "ct",
-        "mri",
-        "study",
-        "exam",
-        "examination",
-        "comparison",
-        "none",
-        "pet",
-        "xr",
-        "us",
-    }
-)
+_GAPS = frozenset({" ", "  ", "-", "'", ". ", ".", "' ", " & ", "/", " and ", " - "})
+_LABELS = word_set("places.labels")
+_LABEL_VALUE = re.compile(r"(?: name| adi)? ?[:=] ?([^\n|;]{2,60})")
+_CUES = frozenset(["at", "from", "to", "in", "of", "by", "via", "with"])
 _SPECIALTIES = ("ology", "opathology", "opthalmology", "surgery", "iatrics", "iatry", "therapy", "medicine")
+_ARTICLES = word_set("places.articles")
 _MAX_BACK = 6
+
+
+class Nouns(NamedTuple):
+    """What `facilities.txt` holds."""
+
+    heads: frozenset[str]
+    pairs: dict[str, tuple[tuple[str, ...], ...]]
+    prefixes: dict[str, tuple[tuple[str, ...], ...]]
+    generic: frozenset[str]
+    join: frozenset[str]
+    breaks: frozenset[str]
+
+
+@cache
+def nouns() -> Nouns:
+    """The nouns, read once; phrases by their last word (pairs) or their first word (prefixes)."""
+    table = mapping("facilities")
+
+    def grouped(key: str, place: int) -> dict[str, tuple[tuple[str, ...], ...]]:
+        found: dict[str, list[tuple[str, ...]]] = {}
+        for phrase in table[key]:
+            parts = tuple(re.findall(r"[^\W_]+", phrase))
+            found.setdefault(parts[place], []).append(parts)
+        return {word: tuple(sorted(options, key=len, reverse=True)) for word, options in found.items()}
+
+    plain = {key: frozenset(table[key]) for key in ("head", "generic", "join", "break")}
+    return Nouns(
+        plain["head"],
+        grouped("head2", -1),
+        grouped("prefix", 0),
+        plain["generic"],
+        plain["join"],
+        plain["break"],
+    )
 
 
 class Places:
@@ -68,86 +61,213 @@ class Places:
 
     def detect(self, text: Note, study: StudyContext) -> list[Span]:
         """Spans of institutions."""
-        table = mapping("facilities")
-        heads, generic = frozenset(table["head"]), frozenset(table["generic"])
-        pairs = {tuple(phrase.split()) for phrase in table["head2"]}
-        seconds = {phrase[-1] for phrase in pairs}
-        spans: list[Span] = []
-        for number, word in enumerate(text.words):
+        known, spans, done = nouns(), [], -1
+        chosen = sorted(number for word in text.places.keys() & _triggers() for number in text.places[word])
+        for number in chosen:
+            word = text.words[number]
             if word in _LABELS and (label := _LABEL_VALUE.match(text.view, text.ends[number])):
                 value = label[1].split("  ")[0].rstrip(" .,")
-                if any(char.isalpha() for char in value) and value.lower() not in generic | words("stop"):
-                    spans.append(
-                        Span(
-                            label.start(1),
-                            label.start(1) + len(value),
-                            "HOSPITAL",
-                            self.name,
-                            "place.label",
-                            0.8,
-                        )
-                    )
-                    continue
-            size = 1 if word in heads else 0
-            if not size and word in seconds:
-                size = next(
-                    (
-                        len(p)
-                        for p in pairs
-                        if tuple(text.words[max(0, number - len(p) + 1) : number + 1]) == p
-                    ),
-                    0,
+                plain = all(
+                    part in known.generic | words("stop") for part in re.findall(r"[^\W_]+", value.lower())
                 )
-            if size:
-                found = self._around(text, number - size + 1, number, generic)
-                if found:
-                    spans.append(Span(*found, "HOSPITAL", self.name, "place.institution", 0.8))
+                if any(map(str.isalpha, value)) and not plain:
+                    end = label.start(1) + len(value)
+                    spans.append(Span(label.start(1), end, "HOSPITAL", self.name, "place.label", 0.8))
+                    continue
+            found = self._suffix(text, number, word)
+            if not found and number > done:
+                found = self._prefix(text, number, word)
+            if found:
+                spans.append(Span(*found, "HOSPITAL", self.name, "place.institution", 0.8))
+                while done < number or (done + 1 < len(text.words) and text.starts[done + 1] < found[1]):
+                    done += 1
         return spans
 
+    def _suffix(self, text: Note, number: int, word: str) -> tuple[int, int] | None:
+        known = nouns()
+        size = 1 if word in known.heads else 0
+        for phrase in known.pairs.get(word, ()):
+            if tuple(text.words[max(0, number - len(phrase) + 1) : number + 1]) == phrase:
+                size = max(size, len(phrase))
+        return self._around(text, number - size + 1, number) if size else None
+
     @staticmethod
-    def _around(text: Note, first: int, last: int, generic: frozenset[str]) -> tuple[int, int] | None:
+    def _prefix(text: Note, number: int, word: str) -> tuple[int, int] | None:
+        """`Klinikum X`, `CHU de X`: the proper name follows."""
+        known = nouns()
+        for phrase in known.prefixes.get(word, ()):
+            if tuple(text.words[number : number + len(phrase)]) != phrase:
+                continue
+            last = number + len(phrase) - 1
+            first_lower = text.token(number)[0].islower()
+            end, proper = last, False
+            follow = last + 1
+            while (
+                follow < len(text.words)
+                and follow - last <= 6
+                and text.gap(follow - 1) in _GAPS - {". ", ".", "/"}
+            ):
+                following, written = text.words[follow], text.token(follow)
+                if (
+                    following in known.breaks - {"no", "na", "in"}
+                    or written[0].isdigit()
+                    or not following.isalpha()
+                ):
+                    break
+                flags = default_lists().flags(following)
+                if following in known.join and following not in ("i", "am", "im"):
+                    follow += 1
+                    continue
+                if flags & STOP and following not in known.generic:
+                    break
+                if written[0].islower() and not (
+                    first_lower and (not flags & WORD or following in known.generic)
+                ):
+                    break
+                if (
+                    written[0].isupper()
+                    and flags & WORD
+                    and not flags & NAME
+                    and following not in known.generic
+                    and (written.isupper() or follow - last > 3)
+                ):
+                    break
+                proper = proper or following not in known.generic
+                end, follow = follow, follow + 1
+            single = len(phrase) == 1 and word in (
+                "hospital",
+                "clinica",
+                "klinik",
+                "radiologie",
+                "praxis",
+                "university",
+                "spital",
+                "chu",
+            )
+            if proper and not (first_lower and single and not _bare_line(text, number, end)):
+                if _bare_line(text, number, end):
+                    end = _line_end(text, end)
+                return text.starts[number], text.ends[end]
+        return None
+
+    @staticmethod
+    def _around(text: Note, first: int, last: int) -> tuple[int, int] | None:
         """The institution's name around its noun at tokens `[first, last]`, if it has a proper part."""
+        known = nouns()
         lower_case = text.token(last)[0].islower()
-        start, proper, place = first, False, first - 1
+        upper_case = text.token(last).isupper() and len(text.words[last]) > 3
+        start, proper, place, joined = first, False, first - 1, -1
         while place >= 0 and first - place <= _MAX_BACK and text.gap(place) in _GAPS:
             word, written = text.words[place], text.token(place)
+            if word in known.join and joined < 0 and place:
+                inner = text.token(place - 1)[0].isupper() or lower_case
+                if word in ("of", "the") and inner and text.gap(place - 1) == " " and text.gap(place) == " ":
+                    joined, place = place, place - 1
+                    continue
             if (
-                word in _BREAKS
+                word in known.breaks
                 or written[0].isdigit()
                 or (text.gap(place) in (". ", ".") and word not in ("st", "ste", "mt", "ft", "dr"))
             ):
                 break
             capital = written[0].isupper() or not written[0].islower()
-            if not capital and not (lower_case and word not in words("stop")):
+            flags = default_lists().flags(word)
+            if (
+                not capital
+                and not (lower_case and (not flags & STOP or word == "our"))
+                and not (word == "s" and text.gap(place - 1) == "'")
+            ):
                 break
-            if word in words("stop") and word not in generic and word not in words("ambiguous"):
+            if (
+                flags & STOP
+                and word not in known.generic
+                and not (flags & NAME and capital and not written.isupper())
+            ) and word not in words("ambiguous"):
                 break
-            proper = proper or (word not in generic and len(word) > 1 and not word.endswith(_SPECIALTIES))
+            proper = proper or (
+                word not in known.generic and len(word) > 1 and not word.endswith(_SPECIALTIES)
+            )
             start, place = place, place - 1
-        if lower_case and proper and not (start and text.words[start - 1] in _CUES):
-            return None
-        end, proper = _forward(text, last, proper, generic)
-        while (
-            start < first
-            and text.words[start] in generic
-            and text.words[start]
-            in {"the", "an", "a", "our", "this", "s", "outside", "other", "prior", "previous"}
-        ):
+        cue = bool(start and text.words[start - 1] in _CUES)
+        if (lower_case or upper_case) and proper and not cue and not _bare_line(text, start, last):
+            strange = any(
+                not default_lists().flags(text.words[k]) & (WORD | STOP) for k in range(start, first)
+            )
+            if not strange:
+                return None
+            if (
+                lower_case
+                and first == last
+                and first - start == 1
+                and text.words[last] in ("university", "clinic", "institute")
+            ):
+                return None
+        end, proper = _forward(text, last, proper)
+        while start < first and text.words[start] in known.generic and text.words[start] in _ARTICLES:
+            if text.words[start : start + 2] == ["our", "lady"]:
+                break
             start += 1
+        if (
+            proper
+            and lower_case
+            and end == last == first
+            and text.words[last] in ("clinic", "clinics")
+            and end - start == 1
+        ):
+            end = start
+        if proper and _bare_line(text, start, end):
+            end = _line_end(text, end)
         return (text.starts[start], text.ends[end]) if proper else None
 
 
-def _forward(text: Note, last: int, proper: bool, generic: frozenset[str]) -> tuple[int, bool]:
+def _line_end(text: Note, end: int) -> int:
+    """The last token of the line, when only a few words of the name are left on it."""
+    place = end
+    while (
+        place + 1 < len(text.words)
+        and place - end < 3
+        and text.gap(place) in _GAPS
+        and text.words[place + 1].isalpha()
+    ):
+        place += 1
+    closed = place + 1 >= len(text.words) or "\n" in text.gap(place)
+    return place if closed else end
+
+
+@cache
+def _triggers() -> frozenset[str]:
+    known = nouns()
+    return known.heads | frozenset(known.pairs) | frozenset(known.prefixes) | _LABELS
+
+
+def _bare_line(text: Note, first: int, last: int) -> bool:
+    """Whether tokens `[first, last]` fill most of a short line, as an institution in a letterhead does."""
+    view = text.view
+    begin = view.rfind("\n", 0, text.starts[first]) + 1
+    end = view.find("\n", text.ends[last])
+    line = view[begin : end if end >= 0 else len(view)]
+    return len(line.strip()) < 70 and (text.ends[last] - text.starts[first]) * 1.6 >= len(line.strip())
+
+
+def _forward(text: Note, last: int, proper: bool) -> tuple[int, bool]:
     """The last token of `Hospital of Springfield` or `Klinikum Hohenlinden`, and whether a proper part was met."""
-    end, follow = last, last + 1
-    while follow < len(text.words) and follow - last <= 5 and text.gap(follow - 1) in _GAPS - {". ", "."}:
+    known = nouns()
+    end, follow, joined = last, last + 1, False
+    while follow < len(text.words) and follow - last <= 6 and text.gap(follow - 1) in _GAPS - {". ", "."}:
         word, written = text.words[follow], text.token(follow)
-        if word in _JOINERS and not written[0].isupper():
-            follow += 1
+        if word in known.join and not written[0].isupper():
+            joined, follow = True, follow + 1
             continue
-        if not written[0].isupper() or word in words("stop") or (proper and end == last and word in generic):
+        flags = default_lists().flags(word)
+        if (
+            not written[0].isupper()
+            or flags & STOP
+            or (proper and end == last and word in known.generic and not joined)
+        ):
             break
-        proper = proper or word not in generic
+        if word in known.breaks or (proper and not joined) or (written.isupper() and flags & WORD):
+            break
+        proper = proper or word not in known.generic
         end = follow
         follow += 1
     return end, proper

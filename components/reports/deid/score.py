@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_TOKEN = re.compile(r"[^\W_]+")
+TOKEN = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Tally:
 
 def score(text: str, gold: Sequence[tuple[int, int]], found: Sequence[tuple[int, int]]) -> Tally:
     """The tally of one note; spans are half-open offsets on `text`."""
-    inside_gold, inside_found = _cover(text, gold), _cover(text, found)
-    total = sum(1 for _ in _TOKEN.finditer(text))
+    inside_gold, inside_found = cover(text, gold), cover(text, found)
+    total = sum(1 for _ in TOKEN.finditer(text))
     hit, missed, extra = (
         len(inside_gold & inside_found),
         len(inside_gold - inside_found),
@@ -50,12 +50,12 @@ def score(text: str, gold: Sequence[tuple[int, int]], found: Sequence[tuple[int,
     return Tally(hit, missed, extra, total - hit - missed - extra, 1, int(missed > 0))
 
 
-def _cover(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
+def cover(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
     """Where the tokens begin that a span touches."""
     covered: set[int] = set()
     ordered = sorted(spans)
     place = 0
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         while place < len(ordered) and ordered[place][1] <= match.start():
             place += 1
         if place < len(ordered) and ordered[place][0] < match.end():

@@ -24,13 +24,23 @@ def words(name: str) -> frozenset[str]:
     return frozenset(entry.lower() for entry in entries(name))
 
 
-@cache
-def mapping(name: str) -> dict[str, tuple[str, ...]]:
-    """`NAME.txt` with lines `key: entry, entry`; a key may recur, its entries are then joined."""
+def parse_mapping(text: str) -> dict[str, tuple[str, ...]]:
+    """Lines `key: entry, entry` as a dictionary; a key may recur, its entries are then joined."""
     found: dict[str, tuple[str, ...]] = {}
-    for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         key, colon, rest = line.partition("#")[0].partition(":")
         if colon:
             values = tuple(part.strip() for part in rest.split(",") if part.strip())
             found[key.strip()] = found.get(key.strip(), ()) + values
     return found
+
+
+@cache
+def mapping(name: str) -> dict[str, tuple[str, ...]]:
+    """`NAME.txt` read by `parse_mapping`."""
+    return parse_mapping((FOLDER / f"{name}.txt").read_text(encoding="utf-8"))
+
+
+def word_set(key: str) -> frozenset[str]:
+    """The words of one key of `word_sets.txt`."""
+    return frozenset(mapping("word_sets")[key])

@@ -1,0 +1,146 @@
+"""Names without a cue: `Given Family`, `J. Family`, `Family, Given`, a word that is a name and nothing else."""
+
+from __future__ import annotations
+
+from components.reports.deid.cues import Found, found_at
+from components.reports.deid.runs import PARTICLES, Scan, Trust, degree_at, take
+from components.reports.deid.told import coined
+from components.reports.deid.wordlists import EPONYM, FAMILY, FOREIGN, GIVEN, NAME, STOP, WORD
+from components.reports.lexicon import word_set
+
+_SPECIES = word_set("names.species")
+_ENUMERATED = word_set("names.enumerated")
+
+
+def free_standing(scan: Scan, number: int) -> list[Found]:
+    """Names without a cue: `Given Family`, `J. Family`, `Family, Given`, a name that is nothing else."""
+    flags, word, shape = scan.flags[number], scan.words[number], scan.shape(number)
+    if shape == "l" or not word.isalpha():
+        return []
+    if len(word) == 1:
+        return _initial_family(scan, number)
+    if flags & GIVEN:
+        found = _given_family(scan, number)
+        if found:
+            return found
+    if flags & FAMILY and number + 1 < len(scan.words) and scan.gap(number) in (", ", ","):
+        found = _family_given(scan, number)
+        if found:
+            return found
+    if not scan.english or not (scan.listed(number) or scan.strange(number)):
+        return []
+    if scan.listed(number):
+        if len(word) > (3 if shape == "C" else 4) and not scan.abbreviation(number):
+            return [(scan.starts[number], scan.ends[number], "PERSON", "name.listed", 0.6)]
+        return []
+    if (
+        shape == "C"
+        and number + 1 < len(scan.words)
+        and scan.gap(number) == " "
+        and scan.shape(number + 1) == "C"
+    ):
+        follow = number + 1
+        if scan.strange(follow) and not coined(scan, number) and not coined(scan, follow):
+            return [(scan.starts[number], scan.ends[follow], "PERSON", "name.strange", 0.55)]
+    return []
+
+
+def _given_family(scan: Scan, number: int) -> list[Found]:
+    last = number + 1
+    if last >= len(scan.words) or scan.gap(number) not in (" ", "-"):
+        return []
+    while last + 1 < len(scan.words) and (len(scan.words[last]) == 1 or scan.words[last] in PARTICLES):
+        if scan.gap(last) not in (". ", " ", "'"):
+            return []
+        last += 1
+        if last - number > 3:
+            return []
+    shape, flags = scan.shape(last), scan.flags[last]
+    if scan.abbreviation(number) or scan.abbreviation(last):
+        return []
+    first_flags, first_shape = scan.flags[number], scan.shape(number)
+    if (
+        flags & STOP
+        or not scan.words[last].isalpha()
+        or len(scan.words[last]) < 2
+        or shape == "l"
+        or degree_at(scan, last)
+    ):
+        return []
+    if first_shape != "C" or shape != "C":
+        sure = scan.listed(number) and (scan.listed(last) or (scan.english and scan.strange(last)))
+        sure = sure or (
+            scan.listed(number) and bool(flags & FAMILY) and not flags & (FOREIGN | EPONYM) and scan.english
+        )
+        if not sure or (first_shape != shape):
+            return []
+    elif first_flags & (WORD | FOREIGN):
+        if not (scan.listed(last) or (scan.english and scan.strange(last))) or (
+            scan.note.first_in_sentence(number) and not scan.listed(last)
+        ):
+            return []
+    elif (flags & (WORD | FOREIGN | EPONYM) and not flags & FAMILY) or (
+        not scan.english and not flags & NAME
+    ):
+        return []
+    run = take(scan, number, Trust.LABEL, limit=4)
+    stop = max(last, run[1] if run else last)
+    return [(scan.starts[number], scan.ends[stop], "PERSON", "name.given_family", 0.7)]
+
+
+def _family_given(scan: Scan, number: int) -> list[Found]:
+    follow = number + 1
+    flags, shape = scan.flags[follow], scan.shape(follow)
+    if not flags & GIVEN or flags & STOP or shape == "l" or len(scan.words[follow]) < 3:
+        return []
+    own = scan.flags[number]
+    if own & WORD and (flags & WORD or shape != "C"):
+        return []
+    if flags & (WORD | FOREIGN) and not scan.listed(number):
+        return []
+    if not scan.english and (own & FOREIGN or flags & FOREIGN):
+        return []
+    end = follow
+    if (
+        follow + 1 < len(scan.words)
+        and len(scan.words[follow + 1]) == 1
+        and scan.gap(follow) == " "
+        and scan.shape(follow + 1) != "l"
+    ):
+        end += 1
+    return [(scan.starts[number], scan.ends[end], "PERSON", "name.family_given", 0.7)]
+
+
+def _initial_family(scan: Scan, number: int) -> list[Found]:
+    """`J. Family`, `J Family` where the second is a name or strange; `A. fib` and `E. coli` are none."""
+    if number + 1 >= len(scan.words) or scan.gap(number) not in (". ", "."):
+        return []
+    if not scan.view[scan.starts[number]].isupper() and scan.shape(number) != "n":
+        return []
+    if number and scan.gap(number - 1) in (".", "'", "-", "/", "("):
+        return []
+    if not scan.english and scan.words[number] in ("d", "m"):
+        return []
+    at = number + 1
+    while at + 1 < len(scan.words) and len(scan.words[at]) == 1 and scan.gap(at) in (". ", "."):
+        at += 1
+    flags, shape = scan.flags[at], scan.shape(at)
+    if not scan.words[at].isalpha() or len(scan.words[at]) < 2 or shape == "l" or scan.words[at] in _SPECIES:
+        return []
+    if scan.words[at] in PARTICLES:
+        run = take(scan, at, Trust.LABEL)
+        return found_at(
+            scan, (number, run[1]) if run and run[1] > at else None, "PERSON", "name.initial", 0.7
+        )
+    ends = scan.view[scan.ends[at] : scan.ends[at] + 2].strip(" ")[:1] in ("", "\n")
+    signed = ends and scan.words[number] not in "abcdef"
+    if flags & STOP or (flags & (WORD | FOREIGN) and not (flags & NAME and (shape == "C" or signed))):
+        return []
+    if flags & EPONYM and shape != "C":
+        return []
+    if flags & WORD and number and scan.words[number - 1] in _ENUMERATED:
+        return []
+    if not (flags & NAME or (scan.english and scan.strange(at))):
+        return []
+    run = take(scan, at, Trust.LABEL, limit=2)
+    return found_at(scan, (number, run[1] if run else at), "PERSON", "name.initial", 0.7)

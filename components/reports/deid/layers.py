@@ -1,0 +1,20 @@
+"""The layers in force, in order: known PHI, structured patterns, names by context, institutions."""
+
+from __future__ import annotations
+
+from components.reports.deid.addresses import Addresses
+from components.reports.deid.contacts import Contacts
+from components.reports.deid.dates import Dates
+from components.reports.deid.identifiers import Identifiers
+from components.reports.deid.known import KnownPhi
+from components.reports.deid.names import Names
+from components.reports.deid.national import National
+from components.reports.deid.places import Places
+from components.reports.deid.span import Layer
+from components.reports.deid.wordlists import Lists
+
+
+def default_layers(lists: Lists | None = None) -> tuple[Layer, ...]:
+    """The layers in order; `lists` narrow what the names layer knows (for measurements)."""
+    patterns = (Dates(), Contacts(), Addresses(), Identifiers(), National())
+    return (KnownPhi(), *patterns, Names(lists), Places())

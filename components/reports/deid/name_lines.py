@@ -1,0 +1,173 @@
+"""Names that the layout gives away: signature lines, letterheads, `Family^Given`, typists' initials; and echoes."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+
+from components.reports.deid.cues import cues
+from components.reports.deid.known import in_capitals, is_person_here
+from components.reports.deid.note import Note
+from components.reports.deid.runs import DEGREE, PARTICLES, Scan, degree_at
+from components.reports.deid.span import Span
+from components.reports.deid.wordlists import FOREIGN, NAME, STOP, WORD, Lists, default_lists
+
+_CARET = re.compile(
+    r"(?<![\w^])[^\W\d_][\w'.-]{0,40}(?:\^{1,3}[^\W\d_][\w'.-]{0,40}(?: [^\W\d_][\w'.-]{0,40}(?=\^|"
+    r" ?[\n;|,]|$))?){1,4}"
+)
+_TYPIST = re.compile(
+    r"^[ \t]*(?:(?:[DTdt]:[^\n]{0,60}?)|job[^\n]{0,20}?)?[ \t]?(?<!\w)([A-Za-z]{2,4} ?[/:] "
+    r"?[a-z]{2,4})[ \t]*$",
+    re.MULTILINE,
+)
+_AFTER_SLASH = re.compile(r" ?/ ?[A-Za-z]{2,3}(?![\w/])")
+
+
+def layout_spans(scan: Scan, layer: str) -> list[Span]:
+    """Names that their line or their marks give away."""
+    view = scan.view
+    spans = _lines(scan, layer)
+    if "^" in view:
+        spans += [Span(*match.span(), "PERSON", layer, "name.caret", 0.9) for match in _CARET.finditer(view)]
+    if "/" in view or ":" in view:
+        spans += [
+            Span(*match.span(1), "STAFF", layer, "name.typist", 0.6)
+            for match in _TYPIST.finditer(view)
+            if _is_typist(match[1])
+        ]
+    return spans
+
+
+def _lines(scan: Scan, layer: str) -> list[Span]:
+    """Lines that hold a name and nothing else (signatures, letterheads), or begin with a name and a number."""
+    spans: list[Span] = []
+    view, place, total = scan.view, 0, len(scan.view)
+    lines = view.split("\n")
+    for order, line in enumerate(lines):
+        bare = line.strip(" \t*_|-/")
+        if 4 < len(bare) < 60 and (order < 4 or place > total * 0.5 or total < 600):
+            at = bisect_left(scan.starts, place + line.find(bare[0]))
+            stop = bisect_left(scan.starts, place + len(line))
+            spans += _line_name(scan, layer, at, stop, order)
+        elif order < 4 and 4 < len(bare) < 200 and any(map(str.isdigit, bare[:60])):
+            at = bisect_left(scan.starts, place + line.find(bare[0]))
+            spans += _line_name(scan, layer, at, bisect_left(scan.starts, place + len(line)), order)
+        place += len(line) + 1
+    return spans
+
+
+def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[Span]:
+    """A name at the beginning of a line that a number, a degree or the line's end follows."""
+    end, names, commas = at, 0, 0
+    while end < stop and end - at < 5:
+        word, flags = scan.words[end], scan.flags[end]
+        if not word.isalpha() or degree_at(scan, end) or (scan.shape(end) == "l" and word not in PARTICLES):
+            break
+        if end > at:
+            gap = scan.gap(end - 1)
+            commas += "," in gap
+            if gap not in (" ", ", ", ",", "-", "'") and not (
+                gap in (". ", ".") and len(scan.words[end - 1]) == 1
+            ):
+                break
+        if flags & STOP and len(word) > 1 and not (flags & NAME and len(word) > 2):
+            return []
+        if (
+            len(word) > 1
+            and flags & (WORD | FOREIGN)
+            and not flags & NAME
+            and not (scan.shape(end) == "C" and commas)
+        ):
+            return []
+        names += (
+            scan.listed(end) or (scan.english and scan.strange(end)) or bool(flags & NAME and commas == 1)
+        )
+        end += 1
+    size = end - at
+    if (
+        not 2 <= size <= 5
+        or commas > 1
+        or names < (1 if commas or size > 2 else 2) + (0 if scan.english else 1)
+    ):
+        return []
+    rest = scan.view[
+        scan.ends[end - 1] : scan.starts[stop] if stop < len(scan.words) else len(scan.view)
+    ].partition("\n")[0]
+    tail = rest.strip(" .,|-*_")
+    if tail and not (
+        DEGREE.match(rest)
+        or (order < 4 and re.match(r"[\s|,(#-]{1,6}(?:[A-Z]{0,4}[-.]?\d|mrn|dob|\()", rest, re.I))
+    ):
+        return []
+    return [
+        Span(
+            scan.starts[at], scan.ends[end - 1], "PATIENT" if order < 4 else "STAFF", layer, "name.line", 0.7
+        )
+    ]
+
+
+def _is_typist(found: str) -> bool:
+    left, _, right = found.replace(":", "/").partition("/")
+    left, right = left.strip(), right.strip()
+    flags = default_lists().flags
+    return (
+        len(left) <= 3
+        and not flags(left.lower()) & STOP
+        and not flags(right.lower()) & STOP
+        and found.lower() != "n/a"
+    )
+
+
+def extend_slash(view: str, spans: list[Span]) -> list[Span]:
+    """`Dr.Name/xy`: the initials of who wrote it down belong to the name."""
+    found = []
+    for span in spans:
+        slash = (
+            _AFTER_SLASH.match(view, span.end)
+            if span.rule in ("name.title", "name.by", "name.label")
+            else None
+        )
+        if slash and slash.group().strip(" /").lower() not in ("md", "rn", "np", "pa", "do"):
+            span = Span(span.start, slash.end(), span.kind, span.layer, span.rule, span.score)
+        found.append(span)
+    return found
+
+
+_NO_ECHO = PARTICLES | frozenset(cues().titles) | cues().chain
+
+
+def echo(text: Note, spans: list[Span], layer: str, lists: Lists) -> list[Span]:
+    """Other places of the parts of names found with confidence, so that one cue protects a whole note."""
+    parts: dict[str, str] = {}
+    lower_too: set[str] = set()
+    for span in spans:
+        if span.score < 0.8 or not span.rule.startswith("name."):
+            continue
+        for piece in re.findall(r"[^\W\d_]+", text.view[span.start : span.end].partition("/")[0]):
+            if len(piece) > 2 and not lists.flags(piece.lower()) & STOP and piece.lower() not in _NO_ECHO:
+                parts.setdefault(piece.lower(), span.kind)
+                if piece.islower():
+                    lower_too.add(piece)
+    if not parts:
+        return []
+    found: list[Span] = []
+    covered = sorted((span.start, span.end) for span in spans)
+    cursor = 0
+    for number, word in enumerate(text.words):
+        kind = parts.get(word)
+        if kind is None:
+            continue
+        start, end = text.starts[number], text.ends[number]
+        while cursor < len(covered) and covered[cursor][1] <= start:
+            cursor += 1
+        if cursor < len(covered) and covered[cursor][0] <= start < covered[cursor][1]:
+            continue
+        flags = lists.flags(word)
+        plain = flags & (WORD | FOREIGN)
+        if text.token(number).islower() and (plain or word not in lower_too):
+            continue
+        if plain and (not is_person_here(text, number) or in_capitals(text, number)):
+            continue
+        found.append(Span(start, end, kind, layer, "name.echo", 0.75))
+    return found

@@ -1,0 +1,126 @@
+"""Scores of a detector on annotated notes: by token, by kind, by layer, by note; and every miss and excess."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.reports.deid.score import TOKEN, Tally, cover, score
+from components.reports.measuring.hard_notes import GoldNote
+
+Found = tuple[int, int, str, str, str]
+Detector = Callable[[GoldNote], Sequence[Found]]
+REPORT_BYTES = 1200
+
+
+@dataclass(frozen=True)
+class Miss:
+    """One span that was missed (in part) or one that was removed without need; offsets on the note's text."""
+
+    note: str
+    what: str
+    start: int
+    end: int
+    kind: str
+    layer: str
+    rule: str
+
+
+@dataclass
+class Scores:
+    """What a detector reached: `tally` over all notes, tokens (hit, all) by kind, tokens (hit, extra) by rule."""
+
+    tally: Tally = field(default_factory=Tally)
+    kinds: dict[str, list[int]] = field(default_factory=dict)
+    layers: dict[str, list[int]] = field(default_factory=dict)
+    rules: dict[str, list[int]] = field(default_factory=dict)
+    misses: list[Miss] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    characters: int = 0
+
+    def metrics(self) -> dict[str, Any]:
+        """Everything but the misses, ready for JSON; a refused note counts as neither removed nor leaked."""
+
+        def share(part: int, whole: int) -> float | None:
+            return round(part / whole, 4) if whole else None
+
+        return {
+            **self.tally.metrics(),
+            "recall_by_kind": {
+                kind: {"recall": share(hit, total), "tokens": total}
+                for kind, (hit, total) in sorted(self.kinds.items())
+            },
+            "precision_by_layer": {
+                layer: {"precision": share(hit, hit + extra), "tokens": hit + extra}
+                for layer, (hit, extra) in sorted(self.layers.items())
+            },
+            "extra_tokens_by_rule": {rule: extra for rule, (_, extra) in sorted(self.rules.items()) if extra},
+            "refused": dict(sorted(self.refused.items())),
+            "reports_per_s": round(self.characters / REPORT_BYTES / self.seconds, 1)
+            if self.seconds
+            else None,
+        }
+
+
+def evaluate(notes: Iterable[GoldNote], detect: Detector) -> Scores:
+    """Run `detect` on every note, one after the other, in processor time of this process."""
+    scores = Scores()
+    for note in notes:
+        started = time.process_time()
+        try:
+            found = detect(note)
+        except Exception as error:
+            scores.refused[getattr(error, "rule", type(error).__name__)] += 1
+            continue
+        scores.seconds += time.process_time() - started
+        add(scores, note, found)
+    return scores
+
+
+def add(scores: Scores, note: GoldNote, found: Sequence[Found]) -> None:
+    """Add what was found in one note to the scores."""
+    text = note.text
+    scores.characters += len(text)
+    scores.tally += score(text, [span[:2] for span in note.spans], [span[:2] for span in found])
+    removed = cover(text, [span[:2] for span in found])
+    for start, end, kind in note.spans:
+        tokens = [start + match.start() for match in TOKEN.finditer(text[start:end])]
+        missed = [place for place in tokens if not _touched(place, removed)]
+        count = scores.kinds.setdefault(kind, [0, 0])
+        count[0] += len(tokens) - len(missed)
+        count[1] += len(tokens)
+        if missed:
+            scores.misses.append(Miss(note.id, "missed", start, end, kind, "", ""))
+    gold = cover(text, [span[:2] for span in note.spans])
+    for start, end, kind, layer, rule in found:
+        places = cover(text, [(start, end)])
+        extra = places - gold
+        for table, name in ((scores.layers, layer), (scores.rules, rule)):
+            count = table.setdefault(name, [0, 0])
+            count[0] += len(places) - len(extra)
+            count[1] += len(extra)
+        if extra:
+            scores.misses.append(Miss(note.id, "removed without need", start, end, kind, layer, rule))
+
+
+def _touched(place: int, removed: set[int]) -> bool:
+    return place in removed
+
+
+def own_detector(deidentifier: Any, use_identities: bool = False) -> Detector:
+    """Velvet's de-identifier as a `Detector`; without the notes' known PHI unless asked for."""
+    from components.reports.deid.span import StudyContext
+
+    def detect(note: GoldNote) -> list[Found]:
+        study = StudyContext(note.identities if use_identities else ())
+        changes = deidentifier(note.text, study).changes
+        return [
+            (item.old_start, item.old_end, item.span.kind, item.span.layer, item.span.rule)
+            for item in changes
+        ]
+
+    return detect
