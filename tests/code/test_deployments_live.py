@@ -71,7 +71,10 @@ class Site:
 
     def last_run(self) -> dict[str, Any]:
         """The newest flow run."""
-        runs: list[dict[str, Any]] = self.ask("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+        began = {"flow_runs": {"start_time": {"is_null_": False}}}  # scheduled runs have not
+        runs: list[dict[str, Any]] = self.ask(
+            "flow_runs/filter", {**began, "sort": "START_TIME_DESC", "limit": 1}
+        )
         return runs[0]
 
     def log(self, flow_run: str) -> str:
@@ -136,9 +139,7 @@ def test_retraining_where_nothing_changed_is_no_run(site: Site) -> None:
     assert code == 0, printed[-3000:]
     run = site.last_run()
     assert "nothing changed since the last run: no retraining" in site.log(run["id"])
-    assert {task["name"] for task in site.ask("task_runs/filter", _of(run))} == {"changes-0"} or len(
-        site.ask("task_runs/filter", _of(run))
-    ) == 1
+    assert len(site.ask("task_runs/filter", _of(run))) == 1
 
 
 def _of(run: dict[str, Any]) -> dict[str, Any]:
