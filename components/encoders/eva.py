@@ -2,8 +2,8 @@
 
 Source: Fang et al. 2023 (EVA-02, arXiv:2303.11331), Wald et al. 2025 (Primus, arXiv:2503.01835). Weights have the
 names and the arithmetic of `dynamic-network-architectures` 0.4.4, so that released weights fit. That package
-itself is not used: it needs torchvision, whose wheels do not load beside a CPU build of torch, and its way of
-dropping patches cannot give each row of a batch its own positions.
+itself is not used: it needs timm and so torchvision, whose wheels do not load beside a CPU build of torch, and with
+the timm that it asks for its dropping of patches raises a `TypeError`.
 
 Patches are counted in C order of [X, Y, Z] everywhere: number = (x * Y + y) * Z + z.
 """

@@ -13,7 +13,7 @@ from components.base.errors import ConfigError
 from components.encoders.dense import windowed
 from components.encoders.eva import rotary_table, rotate
 from components.encoders.vision import VISION
-from components.encoders.vision.primus import PrimusEncoder, PrimusParams
+from components.encoders.vision.primus import PrimusEncoder, PrimusParams, halved
 
 SMALL = {"patch": 4, "width": 24, "depth": 2, "heads": 2, "projection_dim": 16, "pool_heads": 4}
 
@@ -49,6 +49,11 @@ def test_levels_are_means_of_the_finest() -> None:
     assert encoder.channels == (24,) * 4
     torch.testing.assert_close(scales[1][:, :, 0, 0, 0], scales[0][:, :, :2, :2, :2].mean((2, 3, 4)))
     torch.testing.assert_close(scales[2][:, :, 1, 0, 0], scales[1][:, :, 2].mean((2, 3)))
+    for size in ((6, 4, 4), (5, 3, 1), (1, 1, 2)):
+        grid = torch.rand(2, 3, *size)
+        step = [min(2, side) for side in size]
+        wanted = torch.nn.functional.avg_pool3d(grid, step, ceil_mode=True, count_include_pad=False)
+        torch.testing.assert_close(halved(grid), wanted)
     torch.testing.assert_close(small()(volumes(24, 16, 16)).pooled, encoder(volumes(24, 16, 16)).pooled)
 
 

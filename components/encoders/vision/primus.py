@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -79,6 +79,19 @@ class Backbone(nn.Module):
         return self.eva(tokens, patches.shape[2:], keep)
 
 
+def halved(grid: Tensor) -> Tensor:
+    """[B, C, X, Y, Z] -> means of 2x2x2 positions, each side rounded up; a last odd position stands for itself.
+
+    The library's own average pooling has no deterministic backward pass on a GPU.
+    """
+    for axis in (2, 3, 4):
+        count = grid.shape[axis] // 2
+        pairs = grid.narrow(axis, 0, 2 * count).unflatten(axis, (count, 2)).mean(axis + 1)
+        rest = grid.narrow(axis, 2 * count, grid.shape[axis] - 2 * count)
+        grid = torch.cat([pairs, rest], dim=axis)
+    return grid
+
+
 @VISION.register("primus")
 class PrimusEncoder(PatchEncoder):
     """Scales of strides patch * (1, 2, 4, ...), all of `width` channels; pooled from the finest.
@@ -106,8 +119,7 @@ class PrimusEncoder(PatchEncoder):
         grid = self.grid(volume.shape[2:])
         scales = [self.backbone(volume).transpose(1, 2).unflatten(2, grid)]
         for _ in range(1, self.params.levels):
-            step = [min(2, side) for side in scales[-1].shape[2:]]
-            scales.append(F.avg_pool3d(scales[-1], step, ceil_mode=True, count_include_pad=False))
+            scales.append(halved(scales[-1]))
         return VolumeFeatures(tuple(scales), self.pool(tuple(scales)))
 
     def visible(self, volume: Tensor, keep: Tensor) -> Tensor:
