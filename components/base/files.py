@@ -42,9 +42,9 @@ def atomic_path(path: Path, *, mode: int | None = None) -> Iterator[Path]:
 
     Raises `StorageError` when the disk refuses the write; `path` then still has its old content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temp = _temp_beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temp
         with temp.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -145,11 +145,11 @@ def missing_input(path: Path) -> InputError:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; when the block ends without an error it replaces `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temp, old = _temp_beside(path), path.parent / f"{TEMP_PREFIX}old-{path.name}"
     shutil.rmtree(temp, ignore_errors=True)
-    temp.mkdir()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.mkdir()
         yield temp
         for file in sorted(temp.rglob("*")):
             if file.is_file():

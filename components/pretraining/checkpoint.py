@@ -69,7 +69,6 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint atomically, then drop all but the newest two; raises `StorageError`."""
         target = self.folder / f"step-{checkpoint.step:08d}"
-        self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_folder(target) as temp:
             parts = {"weights": checkpoint.weights, "optimizer": checkpoint.optimizer}
             if checkpoint.best is not None:
