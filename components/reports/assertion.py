@@ -36,7 +36,8 @@ _DENIED_BEFORE = (
     r"|\b(?:has|have) been (?:ruled out|excluded)\b|\bexcludes?\b|\brules? out\b(?=[^.]{0,6}$)|"
     r"(?<!incomplete )(?<!partial )(?<!near )(?<!near-complete )(?<!no )\bresolution of\b|"
     r"(?<!partially )(?<!nearly )(?<!almost )(?<!not )\bresolved\b|\bfail(?:s|ed|ing)? to\b|\bnone of\b|\bnever\b|"
-    r"\binterval (?:clearing|removal) of\b|\bremoval of\b|\bnon-?visuali[sz]ation of\b|"
+    r"\binterval (?:clearing|removal) of\b|(?:^|\brecently |\bnow )removed\b|\bremoval of\b|"
+    r"\bnon-?visuali[sz]ation of\b|"
     r"\b(?:status post|s/p|after|following) (?:\w+ )?(?:removal|resection|repair|excision|drainage|evacuation|"
     r"correction) of\b"
 )
@@ -68,15 +69,16 @@ _DENIED_AFTER = re.compile(
     rf"excluded|ruled out|resolved|cleared|removed|disappeared|subsided|vanished|gone|"
     rf"regressed completely)\b(?!{PRIOR})"
     rf"|\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|"
-    rf"demonstrated|found|discerned)\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|nil)|"
-    rf"\b(?:is|are|was|were) (?:negative|unlikely to be present)\b|"
+    rf"demonstrated|found|discerned)\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|nil|"
+    rf"not (?:{_SEEN}))|"
+    rf"\b(?:is|are|was|were) (?:negative|unlikely to be present|neither)\b|"
     rf"^[ ,]*(?:resolved|absent|not (?:seen|identified|present|observed|detected|visuali[sz]ed)|none)\b(?!{PRIOR})"
 )
 _DOUBT_AFTER = re.compile(
     r"\b(?:cannot|can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out)\b|"
     r"\bnot (?:be )?(?:\w+ly )?(?:excluded|ruled out)\b|\b(?:is|are|was|were) (?:suspected|"
     r"possible|likely|probable|questioned|questionable|unlikely|favou?red|not certain|uncertain|equivocal|doubtful|"
-    r"difficult to exclude|less likely|in question|in the differential)\b"
+    r"(?:difficult|hard|impossible) to exclude|less likely|in question|in the differential)\b"
     r"|\b(?:may|might|could) be (?:present|considered|seen)\b|\bversus\b|\bvs\b|^ ?\?|"
     r"\bshould be (?:considered|excluded)\b|\bto be (?:considered|excluded)\b|\bsuspected$|\bsuspected[.,]|"
     r"\bunlikely\b|\bdifferential\b|\bin the differential\b|"
@@ -111,6 +113,7 @@ _END_CLAUSE = re.compile(rf"(?:,(?: and| with)?|\band|\bwith) {_DEGREE}\b")
 _ENDS = re.compile(_END_ALWAYS)
 _CUES = re.compile(f"(?P<denied>{_DENIED_BEFORE})|(?P<doubt>{_DOUBT_BEFORE})")
 _MORE = re.compile(r"\b(?:or|nor)\b")
+_ASIDE = re.compile(r"^[\w ]{0,30}, (?:which|that) [^,;]{1,90},")
 _STATED_AFTER = re.compile(r"^[\w ,]{0,60}\b(?:and|,) " + _DEGREE)
 
 
@@ -127,7 +130,7 @@ def assertion(sentence: str, start: int, end: int) -> str:
 
     `not_assessed` where the sentence only says that it could not be judged.
     """
-    after = sentence[end : end + 160]
+    after = _ASIDE.sub(",", sentence[end : end + 200], count=1)[:160]
     stop = _ENDS.search(after)
     clause = after[: stop.start()] if stop and stop.group() != ":" else after
     if _UNASSESSED_AFTER.search(clause) and (

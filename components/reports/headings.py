@@ -34,6 +34,9 @@ _BRACKETS = re.compile(r"\([^()]{0,60}\)|\[[^\[\]]{0,60}\]")
 _JOINT = re.compile(r" ?/ ?| AND | & |, ?| UND | Y | ET | VE | VA | E | EN ")
 
 
+_LISTED = re.compile(r"\s*[/,&]\s*(?:and\s+)?|\s+(?:and|und|y|et|ve|v\u00e0)\s+", re.IGNORECASE)
+
+
 class Heading(NamedTuple):
     """A row of the table: kind is `heading`, `phrase`, `misspelling` or `word`; `reports` that had it."""
 
@@ -81,7 +84,7 @@ def subheading_region(phrase: str) -> str | None:
         return regions[key]
     if len(key) > 60:
         return None
-    parts = [part.strip() for part in _JOINT.split(key) if part.strip()]
+    parts = [normalised(part) for part in _LISTED.split(phrase) if part.strip()]
     return regions[parts[0]] if 1 < len(parts) <= 5 and all(part in regions for part in parts) else None
 
 

@@ -38,9 +38,9 @@ def with_preamble(text: str, marks: list[Mark]) -> list[Mark]:
 
 def _exam_titles(text: str, marks: list[Mark]) -> list[Mark]:
     """Split an exam's title (a last short line such as `CT CHEST WITH CONTRAST`) off a header."""
-    if any(mark.name == "exam" for mark in marks):
-        return marks
     content = next((i for i, mark in enumerate(marks) if mark.name in ("findings", "impression")), len(marks))
+    if any(mark.name == "exam" for mark in marks[:content]):
+        return marks
     result: list[Mark] = []
     for number, mark in enumerate(marks):
         result.append(mark)

@@ -188,8 +188,8 @@ def _negated(body: str) -> str:
     if (match := _THE_SEEN.fullmatch(bare)) and not match["what"].lower().startswith("there"):
         what = _ARTICLE.sub("", match["what"], count=1) if _ARTICLE.match(match["what"]) else match["what"]
         return f"No {_either(lowered(what))} {match['verb'].lower()} present{match['tail']}"
-    if re.search(r"\babnormal\b", bare, _I):
-        return re.sub(r"\babnormal\b", "normal", bare, count=1, flags=_I)
+    if re.search(r"\b(?:ab)?normal\b", bare, _I):
+        return re.sub(r"\b(ab)?normal\b", lambda m: "normal" if m[1] else "abnormal", bare, count=1, flags=_I)
     for rule in (_IS_RULE, _HAS, _DOES):
         match = rule.fullmatch(bare)
         if match and len(match["what"].split()) <= 14:

@@ -126,7 +126,8 @@ def analyse(key: str, text: str, findings_from: Sequence[str]) -> Rows:
             if told:
                 mentioned[order] = named = mentions(sentence)
                 within = subsection_of(parts, start, end)
-                place_of = region_in(sentence, within.region if within else None)
+                words = text[within.start : end] if within and start <= within.heading_start else sentence
+                place_of = region_in(words, within.region if within else None)
                 about = {"polarity": polarity(sentence, named), "region": place_of}
             row = {"study_key": key, "section": section.name, "order": order, "start": start, "end": end}
             rows["sentences"].append({**row, "text": sentence, **about})

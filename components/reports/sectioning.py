@@ -17,6 +17,7 @@ from components.reports.narrative import LINE, with_findings, with_preamble
 _ESCAPED = re.compile(r"\\\.br\\|\\r\\n|\\n(?=[\sA-Z\\]|$)|<br ?/?>", re.IGNORECASE)
 _RULE = re.compile(rf"[{BLANK}]*[-=_*~#.\u2500\u2550]{{3,}}[{BLANK}]*")
 _ESCAPED_END = re.compile(rf"(?:{_ESCAPED.pattern})\Z", re.IGNORECASE)
+_ESCAPED_LINE = re.compile(rf"(?:{_ESCAPED.pattern}|[\r\n])+", re.IGNORECASE)
 _RULES = frozenset("-=_*~#.\u2500\u2550\\<")
 _RULE_END = re.compile(rf"[\r\n][{BLANK}]*[-=_*~#\u2500\u2550]{{3,}}\Z")
 _TAG = re.compile(r"\[[A-Z_]+\]")
@@ -150,7 +151,7 @@ def _reason(body: str) -> str | None:
 
 def _marks(text: str) -> list[Mark]:
     marks: list[Mark] = []
-    lines = [(line.start(), line.group()) for line in _lines(text)]
+    lines = _lines(text)
     filled = [number for number, (_, content) in enumerate(lines) if not content.isspace()]
     open_before, end_before = False, 0
     for place, number in enumerate(filled):
@@ -181,12 +182,17 @@ def _marks(text: str) -> list[Mark]:
     return marks
 
 
-def _lines(text: str) -> list[re.Match[str]]:
-    found = list(LINE.finditer(text))
+def _lines(text: str) -> list[tuple[int, str]]:
+    """(place, content) of every line; an export that escaped its line breaks has its lines between the escapes."""
+    found = [(line.start(), line.group()) for line in LINE.finditer(text)]
     if len(found) > 2 or not _ESCAPED.search(text):
         return found
-    # an export that escaped its line breaks: the pieces between them are the lines
-    return list(re.finditer(rf"(?:(?!{_ESCAPED.pattern})[^\r\n])+", text, re.IGNORECASE))
+    pieces, begin = [], 0
+    for mark in _ESCAPED_LINE.finditer(text):
+        pieces.append((begin, text[begin : mark.start()]))
+        begin = mark.end()
+    pieces.append((begin, text[begin:]))
+    return [piece for piece in pieces if piece[1]]
 
 
 def _is_blank(gap: str) -> bool:

@@ -22,7 +22,7 @@ _CANDIDATE = re.compile(r"[.!?]+|[\r\n]")
 _ITEM = re.compile(
     r"(?:\(?\d{1,2}[.)](?!\d)|\(?[a-hA-H][.)](?= )|[-*\u2022\u25cf\u00b7\u2013](?= ))\s*(?=\S)"
 )
-_ONLY_ITEM = re.compile(r"[\s,;]*\(?(?:\d{1,2}|[a-hA-H])[.)]?")
+_ONLY_ITEM = re.compile(r"[\s,;]*\(?(?:\d{1,2}|[a-hA-H]|[ivx]{1,4}|[IVX]{1,4})[.)]?")
 _ITEM_AFTER_LABEL = re.compile(r":\s+\(?\d{1,2}$")
 _WORD_BEFORE = re.compile(r"[A-Za-z][\w./]*$")
 _LABEL_LINE = re.compile(r"[A-Z][A-Za-z /&,-]{1,40}:$")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.reports.findings import REGIONS, denied, polarity, region, region_in
+from components.reports.findings import ABNORMAL, REGIONS, denied, polarity, region, region_in
 from components.reports.negation import lowered
 from components.reports.subsections import Subsection, subsection_of
 
@@ -76,6 +76,9 @@ def clauses(sentence: str) -> list[str]:
     """The sentence, or its clauses as sentences where one of them affirms and another denies."""
     spans, begin = [], 0
     for joint in _JOINT.finditer(sentence):
+        tail = sentence[joint.end() :].lower()
+        if tail.startswith(("without", "with no")) and not ABNORMAL.search(tail):
+            continue  # `unchanged without growth` denies no finding
         if sentence[begin : joint.start()].strip(" .,;"):
             spans.append((begin, joint.start()))
             begin = joint.end()

@@ -298,6 +298,16 @@ HELD_OUT = Pool(
     ],
 )
 
+_EIGHT = ("newline_space", "flush_left", "alone", "title", "markdown", "dash", "run_on", "crlf")
+CANONICAL = Pool(
+    layouts={name: DEVELOPMENT.layouts[name] for name in _EIGHT},
+    headings={"en": {name: [name] for name in ORDER}},
+    bodies=DEVELOPMENT.bodies,
+    traps=DEVELOPMENT.traps,
+    addenda=DEVELOPMENT.addenda,
+    signatures=DEVELOPMENT.signatures,
+)
+
 
 def _case(words: str, case: str) -> str:
     if case == "upper":
@@ -357,7 +367,8 @@ def reports(pool: Pool, seed: int, per_layout: int, languages: tuple[str, ...] |
     drawn = []
     for layout in pool.layouts:
         for number in range(per_layout):
-            language = "en" if number % 2 == 0 or languages == ("en",) else others[number // 2 % len(others)]
+            english = number % 2 == 0 or not others or languages == ("en",)
+            language = "en" if english else others[number // 2 % len(others)]
             drawn.append(writer.report(layout, language))
     return drawn
 
