@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, HEADS, DEPTH, PATCH, SIZE = 24, 2, 2, 2, 8
-LARGE, WINDOWED = 12, (16, 8, 24)
+LARGE, UNEVEN, WINDOWED = 12, (6, 14, 10), (16, 8, 24)
 PROJECTION, POOL_HEADS, TEXT_HEADS = 16, 4, 2
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(97 + n) * 2 for n in range(26)), "##s", "."]
 REPORTS = [["aa bb ccs.", "dd."], ["ee"], ["ff gg hh ii jj.", "kk ll", "zz"]]
@@ -79,7 +79,7 @@ def main(target: Path, seed: int) -> None:
     from safetensors.torch import load_file, save_file
     from transformers import BertConfig, BertModel
 
-    def image_model(size: int) -> Model:
+    def image_model(size: int, sides: tuple[int, int, int] | None = None) -> Model:
         part = "model.image_encoder"
         return get_model(
             pretrained=False,
@@ -91,6 +91,7 @@ def main(target: Path, seed: int) -> None:
                 f"{part}.backbone.eva_depth": DEPTH,
                 f"{part}.backbone.eva_numheads": HEADS,
                 f"{part}.backbone.patch_embed_size": [PATCH] * 3,
+                f"{part}.backbone.input_shape": list(sides or [size] * 3),
                 f"{part}.pooler.num_heads": POOL_HEADS,
             },
         )
@@ -124,10 +125,12 @@ def main(target: Path, seed: int) -> None:
             result[f"{name}/tokens"] = model.encode_image(volume, window_size=window)
             result[f"{name}/dense"] = model.encode_image(volume, project=True, window_size=window)
             result[f"{name}/pooled"] = model.encode_image(volume, project=True, pool=True, window_size=window)
-        large = image_model(LARGE)
-        large.image_encoder.load_state_dict(model.image_encoder.state_dict())
-        result["large"] = torch.randn(1, 1, *[LARGE] * 3)
-        result["large/pooled"] = large.encode_image(result["large"], project=True, pool=True)
+        for name, sides in (("large", (LARGE,) * 3), ("uneven", UNEVEN)):
+            other = image_model(LARGE, sides)
+            other.image_encoder.load_state_dict(model.image_encoder.state_dict())
+            result[name] = torch.randn(1, 1, *sides)
+            result[f"{name}/tokens"] = other.encode_image(result[name])
+            result[f"{name}/pooled"] = other.encode_image(result[name], project=True, pool=True)
 
         ids = torch.tensor(plain_ids())
         result["text"] = model.encode_text(ids, (ids > 0).long())

@@ -101,10 +101,14 @@ def test_windows_are_the_packages(encoder: DualEncoder, expected: dict[str, Tens
 
 
 @torch.no_grad()
-def test_a_larger_input_than_in_training_is_the_packages(
-    encoder: DualEncoder, expected: dict[str, Tensor]
+@pytest.mark.parametrize("name", ["large", "uneven"])
+def test_inputs_of_other_sizes_than_in_training_are_the_packages(
+    encoder: DualEncoder, expected: dict[str, Tensor], name: str
 ) -> None:
-    assert error(encoder.vision(expected["large"]).pooled, expected["large/pooled"]) < TOLERANCE
+    """The package is built anew for each size; `uneven` has three different sides, which tells the axes apart."""
+    features = encoder.vision(expected[name])
+    assert error(features.scales[0], expected[f"{name}/tokens"]) < TOLERANCE
+    assert error(features.pooled, expected[f"{name}/pooled"]) < TOLERANCE
 
 
 @torch.no_grad()
@@ -230,6 +234,18 @@ def test_other_weights_are_refused(
     change(state)  # type: ignore[operator]
     with pytest.raises(kind):
         convert(state, tokenizer, {"size": (reference.SIZE,) * 3}, **HEADS)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04\x95cposix\nsystem\n", b"\x10\0\0\0\0\0\0\0{}"])
+def test_the_command_refuses_other_files(
+    files: tuple[Path, Path], tmp_path: Path, data: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files[0].write_bytes(data)
+    assert main(command(*files, tmp_path / "encoder")) == IntegrityError.exit_code
+    assert "malformed" in capsys.readouterr().err
+    (files[1] / "vocab.txt").unlink()
+    assert main(command(*files, tmp_path / "encoder")) in (IntegrityError.exit_code, ConfigError.exit_code)
+    assert not (tmp_path / "encoder").exists()
 
 
 def test_another_vocabulary_is_refused(expected: dict[str, Tensor], tokenizer: ReportTokenizer) -> None:

@@ -261,9 +261,8 @@ def test_it_learns() -> None:
 def test_encoders_that_cannot_leave_patches_out_are_refused() -> None:
     with pytest.raises(ConfigError, match="primus"):
         objective(Dual())
-    swin = VISION.get("swin")
-    sizes = {"patch": 4, "window": 4, "embed_dim": 4, "depths": (1, 1, 1, 1), "heads": (1, 1, 2, 2)}
+    other = VISION.get("intensity")
     with pytest.raises(ConfigError, match="leave patches out"):
-        objective(SimpleNamespace(vision=swin(swin.Params(**sizes))))
+        objective(SimpleNamespace(vision=other(other.Params())))
     with pytest.raises(ConfigError, match="width"):
         objective(Model(), width=10)
