@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from components.volumes.contract import Contract
 
 Triple = tuple[int, int, int]
+TEXT = 1
+"""Tells the generator of a report's words from that of its volume: words move no voxel."""
 
 
 class Store(Protocol):
@@ -82,7 +84,7 @@ class StudyDataset:
         }
         if study.series:
             item |= self._image(study, rng)
-        item["sentences"] = self._sentences(study, rng)
+        item["sentences"] = self._sentences(study, draw, rng)
         if study.series and self.augment is not None:
             item["volume"] = jitter(item["volume"], self.augment, self.contract.output_range, rng)
         return item
@@ -106,10 +108,18 @@ class StudyDataset:
                 found["organ_masks"] = mask_input(labels[kept], self.contract)
         return found
 
-    def _sentences(self, study: Study, rng: np.random.Generator) -> list[str]:
-        sentences = list(study.sentences)
-        if self.augment is not None:
-            sentences = keep_some(sentences, self.augment.keep_sentences, rng)
+    def _sentences(self, study: Study, draw: Draw, rng: np.random.Generator) -> list[str]:
+        from components.reports.augment import shortened_report, shuffled
+
+        sentences, augment = list(study.sentences), self.augment
+        if augment is None or not sentences:
+            return sentences
+        sentences = keep_some(sentences, augment.keep_sentences, rng)
+        own = np.random.default_rng([self.seed, draw.epoch, draw.study, TEXT])
+        if augment.shorten_sentences:
+            sentences = shortened_report(sentences, own, augment.shorten_sentences)
+        if own.random() < augment.shuffle_sentences:
+            sentences = shuffled(sentences, own)
         return sentences
 
     def _read(self, series: str, kind: str, read: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:

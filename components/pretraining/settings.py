@@ -19,7 +19,9 @@ class Augment(Config):
 
     `cut` is the largest share of an axis taken off its ends (a shift; with the "area" view a zoom too);
     `gain`, `offset` and `noise` act on the model's input range: times 1 +- gain, plus +- offset, Gaussian noise of
-    a deviation up to `noise`. `keep_sentences` is the least share of a report's sentences that is kept.
+    a deviation up to `noise`. `keep_sentences` is the least share of a report's sentences that is kept;
+    `shorten_sentences` is the probability that a sentence loses a tail without a finding, `shuffle_sentences` that a
+    report's sentences come in another order (`components.reports.augment`).
     """
 
     cut: float = Field(default=0.0, ge=0, lt=0.5)
@@ -27,6 +29,8 @@ class Augment(Config):
     offset: float = Field(default=0.0, ge=0)
     noise: float = Field(default=0.0, ge=0)
     keep_sentences: float = Field(default=1.0, gt=0, le=1)
+    shorten_sentences: float = Field(default=0.0, ge=0, le=1)
+    shuffle_sentences: float = Field(default=0.0, ge=0, le=1)
 
 
 class TokenizerParams(Config):

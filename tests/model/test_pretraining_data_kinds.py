@@ -351,3 +351,63 @@ def test_balanced_processes_share_a_step_without_overlap(labels: list[list[str]]
         first, second = ({draw.study for draw in schedule.batch(step, rank)} for rank in (0, 1))
         assert not first & second
         assert len(first) == len(second) == 8
+
+
+def test_sentences_are_shortened_and_shuffled_without_moving_a_voxel(root: Path) -> None:
+    """COLIPRI's text augmentation: drawn apart from the volume's, the same for the same study and epoch."""
+    told = (
+        "There is a 9 mm nodule in the left upper lobe, unchanged from the previous study.",
+        "The heart is normal in size.",
+        "No pleural effusion is seen.",
+        "Again noted is a small hiatal hernia (series 3, image 41).",
+    )
+    plain = dataset(root, augment=Augment(cut=0.2, noise=0.05, keep_sentences=0.5))
+    words = dataset(
+        root,
+        augment=Augment(cut=0.2, noise=0.05, keep_sentences=0.5, shorten_sentences=1, shuffle_sentences=1),
+    )
+    for data in (plain, words):
+        data.studies = [Study(s.study_key, s.patient_key, s.series, told, "real") for s in data.studies[:15]]
+    orders, lengths = set(), set()
+    for epoch in range(12):
+        first, second = plain[Draw(0, epoch, 4)], words[Draw(0, epoch, 4)]
+        assert np.array_equal(first["volume"], second["volume"])
+        assert np.array_equal(first["crop"], second["crop"])
+        assert set(first["sentences"]) <= set(told)
+        assert len(first["sentences"]) == len(second["sentences"])
+        assert second["sentences"] == words[Draw(5, epoch, 4)]["sentences"]
+        assert sum("left" in text for text in first["sentences"]) == sum(
+            "left" in text for text in second["sentences"]
+        )
+        orders.add(tuple(second["sentences"]))
+        lengths.add(sum(map(len, first["sentences"])) - sum(map(len, second["sentences"])))
+    assert len(orders) > 5
+    assert max(lengths) > 0
+    assert min(lengths) >= 0
+
+
+def test_a_run_of_all_kinds_goes_through_the_stage(root: Path, tmp_path: Path) -> None:
+    """Text-only reports, structured reports, class balance and label maps, from params to the saved encoder."""
+    import shutil
+
+    from components.base.config import parse
+    from components.pretraining import pretrain
+    from tests.pretraining_support import PARAMS
+
+    shutil.copytree(root, tmp_path / "run")
+    objectives = {name: {} for name in ("report_contrast", "masked_language", "opposite_sentence")}
+    objectives |= {"image_text_matching": {}, "multimodal_masked_language": {}, "aspect_contrast": {"dim": 8}}
+    values = {
+        **PARAMS,
+        "objectives": objectives,
+        "num_steps": 3,
+        "validate_every_steps": 3,
+        "text_only_fraction": 0.25,
+        "class_balance": 1.0,
+        "organ_mask": "organs",
+        "augment": {**PARAMS["augment"], "shorten_sentences": 0.5, "shuffle_sentences": 0.5},
+    }
+    context = context_at(tmp_path / "run")
+    metrics = pretrain.run(parse(pretrain.Params, values, "pretrain"), context)
+    assert {f"train_{name}" for name in objectives} <= set(metrics)
+    assert (context.out / "encoder" / "model.safetensors").is_file()
