@@ -195,6 +195,13 @@ def test_points_mean_the_day_first_and_the_policy_decides_the_rest() -> None:
         ("04032019", "09152018"),
         ("Mon 3/4/2019", "Thu 8/16/2018"),
         ("03/04/2019 (Monday)", "08/16/2018 (Thursday)"),
+        ("2019年3月4日", "2018年8月16日"),
+        ("04 03 2019", "09 15 2018"),
+        ("4 března 2019", "16 srpna 2018"),
+        ("4. maaliskuuta 2019", "16. elokuuta 2018"),
+        ("Mar 4, 19", "Aug 16, 18"),
+        ("4 Mar 19", "16 Aug 18"),
+        ("2019 March", "2018 August"),
     ],
 )
 def test_forms_are_kept(text: str, want: str) -> None:
@@ -227,9 +234,8 @@ def test_a_day_and_month_take_the_year_of_the_last_one_before_the_reference() ->
 
 def test_every_month_that_is_detected_can_be_moved() -> None:
     assert set(MONTHS) <= set(month_names())
-    assert all(
-        {option.number for option in month_names()[name]} == {number} for name, number in MONTHS.items()
-    )
+    for name, number in MONTHS.items():
+        assert number in {option.number for option in month_names()[name]}, name
 
 
 @pytest.mark.parametrize(

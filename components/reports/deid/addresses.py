@@ -73,6 +73,7 @@ _VIETNAMESE = re.compile(
 _POSTCODE = re.compile(r"[A-Z]{1,2}\d[A-Z\d]? \d(?!MM|CM|ML|CC|HU|MG)[A-Z]{2}\b")
 _CANADA = re.compile(r"[A-Z]\d[A-Z] ?\d[A-Z]\d\b")
 _CITY_STATE = re.compile(r"(?:[A-Z][A-Za-z.'-]{1,20} ){0,2}[A-Z][A-Za-z.'-]{1,20},? $")
+_ZIP_AFTER = re.compile(r",? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _STATE_ZIP = re.compile(r"[A-Z]{2},? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _BOX = re.compile(r"p\.? ?o\.? box #? ?\d{1,6}", _I)
 _STATES = word_set("addresses.states")
@@ -233,7 +234,8 @@ def _residence(text: Note, number: int) -> tuple[int, int, str] | None:
         last, place = place, place + 1
     if last == number or text.words[number + 1] in ("home", "nursing", "work", "clinic"):
         return None
-    return text.starts[number + 1], text.ends[last], "town"
+    zipped = _ZIP_AFTER.match(text.view, text.ends[last]) if text.words[last] in _STATES else None
+    return text.starts[number + 1], zipped.end() if zipped else text.ends[last], "town"
 
 
 def _vertebral(word: str) -> bool:

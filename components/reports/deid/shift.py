@@ -27,6 +27,7 @@ from components.reports.deid.surrogates.calendars import (
     written_like,
 )
 
+_TWO_ORDERS = ("numeric", "spaced", "compact_year_last")  # forms in which day or month comes first
 NO_REFERENCE = date(2015, 7, 2)  # for a day and month without a year in a note without any year
 _CLOCK = re.compile(r"(?<!\d)[T_-]?(\d{1,2}):?(\d\d)(?::?\d\d(?:\.\d{1,6})?)?Z?(?!\d)")
 
@@ -38,17 +39,21 @@ def _forms() -> tuple[tuple[str, re.Pattern[str]], ...]:
         + "|".join(sorted(map(re.escape, month_names()), key=lambda x: (-len(x), x)))
         + r")(?![^\W\d_])"
     )
-    year = r"(?P<y>(?:1[6-9]|2[01])\d\d(?!\d)|'\d\d(?!\d)|(?<=[-./])\d\d(?!\d))"
+    year = r"(?P<y>(?:1[6-9]|2[01])\d\d(?!\d)|'\d\d(?!\d)|(?<=[-./,])\d\d(?!\d)|(?<=, )\d\d(?!\d))"
+    late = year[:-1] + r"|(?<= )\d\d(?!\d))"
     ordinal = r"(?P<ord>st|nd|rd|th|er|[ºª]|\.(?= ))?"
-    of = r"(?:of |de |del |the )?"
+    of = r"(?:of |de |del |the |d')?"
     forms = {
         "iso": r"(?P<y>(?:1[6-9]|2[01])\d\d) ?[-/.] ?(?P<m>\d\d?) ?[-/.] ?(?P<d>\d\d?)(?!\d)",
         "year_first": rf"(?P<y>\d{{4}})[ \-/.]{{1,2}}{month}\.?[ \-/.]{{1,2}}(?P<d>\d\d?)(?!\d)",
+        "year_month_name": rf"(?P<y>(?:1[6-9]|2[01])\d\d)[ \-/]{month}",
+        "east": r"(?P<y>\d{4}) ?[年년ᄂ] ?(?P<m>\d\d?) ?[月월ᄋ](?: ?(?P<d>\d\d?) ?[日일ᄋ])?",
         "numeric": r"(?P<a>\d\d?) ?[-/.] ?(?P<b>\d\d?) ?[-/.] ?(?P<y>(?:1[6-9]|2[01])\d\d|'?\d\d)(?!\d)",
         "compact": r"(?P<y>(?:19|20)\d\d)(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?=\D|$|\d{4}(?:\d\d)?(?!\d))",
+        "spaced": r"(?P<a>\d\d) (?P<b>\d\d) (?P<y>(?:19|20)\d\d)(?!\d)",
         "compact_year_last": r"(?P<a>\d\d)(?P<b>\d\d)(?P<y>(?:19|20)\d\d)(?!\d)",
         "vietnamese": r"(?:(?:ngay )?(?P<d>\d\d?) )?thang (?P<m>\d\d?)(?:(?: nam |[ /-])(?P<y>\d{4}))?(?!\d)",
-        "day_first": rf"(?P<d>\d\d?){ordinal}[ \-./,]*{of}{month}(?:\.?[ ,\-./]*{of}{year})?",
+        "day_first": rf"(?P<d>\d\d?){ordinal}[ \-./,]*{of}{month}(?:\.?[ ,\-./]*{of}{late})?",
         "month_year": rf"{month}\.?[ ,\-./]*{of}{year}(?![/.-]\d)",
         "month_first": rf"{month}\.?[ \-./,]*(?:the )?(?P<d>\d\d?){ordinal}(?![\d:])(?:[ ,\-./]*{of}{year})?",
         "month_number_year": r"(?P<m>\d\d?)[-/.](?P<y>(?:1[6-9]|2[01])\d\d)(?!\d)",
@@ -107,7 +112,7 @@ def _plausible(form: str, text: Mapping[str, str]) -> bool:
         return False
     if "d" in text and not 1 <= int(text["d"]) <= 31:
         return False
-    if form in ("numeric", "compact_year_last"):
+    if form in _TWO_ORDERS:
         first, second = int(text["a"]), int(text["b"])
         return 1 <= min(first, second) <= 12 and max(first, second) <= 31
     if form == "partial":
@@ -136,7 +141,7 @@ def context_of(days: int, order: str, raw: str, spans: Iterable[str], known: Ite
     years: list[date] = []
     for text in spans:
         for item in find_dates(fold(text)):
-            if item.form in ("numeric", "compact_year_last") and (clear := _order_of(item.text, dates)):
+            if item.form in _TWO_ORDERS and (clear := _order_of(item.text, dates)):
                 orders[_separator(item) + clear] += 1
             if "mon" in item.text:
                 options = {option.language for option in month_names()[item.text["mon"].lower()]}
@@ -199,7 +204,7 @@ def _moved(item: Found, context: DateContext, view: str) -> tuple[list[tuple[int
     """The new texts of a date's parts, and the detail for the audit."""
     parts, text = dict(item.parts), dict(item.text)
     detail = ""
-    if item.form in ("numeric", "compact_year_last"):
+    if item.form in _TWO_ORDERS:
         order, detail = _order(item, context)
         first, second = ("d", "m") if order == "dmy" else ("m", "d")
         for old, name in (("a", first), ("b", second)):
@@ -320,7 +325,7 @@ def _width(item: Found) -> int:
     numbers = [item.text[key] for key in ("a", "b", "m", "d") if key in item.text]
     if any(len(number) == 1 for number in numbers):
         return 1
-    named = ("mon" in item.text or item.form == "vietnamese") and not any(
+    named = ("mon" in item.text or item.form in ("vietnamese", "east")) and not any(
         number.startswith("0") for number in numbers
     )
     return 1 if named and "-" not in item.written else 2

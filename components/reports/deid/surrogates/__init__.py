@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ class Keyed(NamedTuple):
         return self.ring.digest(f"surrogate:{purpose}", f"{self.patient}\0{value}")
 
 
+@lru_cache(maxsize=8192)
 def plain(text: str) -> str:
     """Lower case in plain letters, nothing but letters and digits: what makes two spellings one."""
     return "".join(char for char in fold(text).lower() if char.isalnum())

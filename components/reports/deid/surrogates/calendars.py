@@ -32,6 +32,7 @@ def _by_name(full: str, short: str, also: str) -> Mapping[str, tuple[CalendarNam
         forms = [(name, number, False) for number, name in enumerate(names[full], 1)]
         forms += [(name, number, True) for number, name in enumerate(names[short], 1)]
         forms += [(name, number, True) for name, number in names[also].items()]
+        forms += [(name, number, False) for name, number in names.get(f"{also}_full", {}).items()]
         for name, number, is_short in forms:
             options = found.setdefault(fold(name).lower(), {})
             options.setdefault((language, number), CalendarName(language, number, is_short))
