@@ -50,10 +50,14 @@ def encode_texts(model: Model, texts: Sequence[Sequence[str]], device: torch.dev
     for number in classes.unique().tolist():
         for rows in (classes == number).nonzero().flatten().split(TEXTS_AT_A_TIME):
             order.append(rows)
-            some, longest = batch.subset(rows), int(lengths[rows].max())
-            some = map_fields([some], lambda fields, _, end=longest: fields[0][:, :end])
+            some = trimmed(batch.subset(rows), int(lengths[rows].max()))
             parts.append(model.text.report(some.to(device)))
     return torch.cat(parts)[torch.cat(order).argsort().to(device)]
+
+
+def trimmed(text: TextBatch, length: int) -> TextBatch:
+    """The first `length` positions of every row."""
+    return map_fields([text], lambda fields, _: fields[0][:, :length])
 
 
 @lru_cache(maxsize=65536)
