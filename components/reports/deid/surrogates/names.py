@@ -27,7 +27,6 @@ from components.reports.deid.surrogates import (
 from components.reports.lexicon import words
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W\d_]{2,})?")
-_HEAD = re.compile(r"^[^\W\d_]'(?=[^\W\d_]{2})")
 _TITLES, _DEGREES, _PARTICLES = (frozenset(listed(name)) for name in ("titles", "degrees", "particles"))
 _SYLLABLES = ("ba", "den", "ford", "kel", "lan", "mar", "nor", "ridge", "sel", "ton", "ver", "wick")
 
@@ -84,7 +83,7 @@ class NameSurrogates:
             if len(tokens) > 1:
                 self._joined.setdefault("".join(tokens), tuple(tokens))
         for head in re.findall(r"\b[^\W\d_]'[^\W\d_]{2,}", fold(value).lower()):
-            self._joined.setdefault(plain(head), (plain(head[2:]),))
+            self._joined.setdefault(plain(head[2:]), (plain(head),))  # `Neill` is O'Neill
 
     @cached_property
     def letters(self) -> dict[str, str]:
@@ -113,8 +112,8 @@ class NameSurrogates:
         roles = self._roles.get(token, set())
         if len(roles) == 1:
             return next(iter(roles))
-        listed = token in sexes() or token in words("first_names")
-        return "given" if listed and token not in words("ambiguous") else "family"
+        given = token in sexes() or (token in words("first_names") and token not in words("surnames"))
+        return "given" if given else "family"
 
     def _choose(self, token: str, taken: set[str] | frozenset[str]) -> str:
         letter, role = self.letter(token[0]), self._role(token)
@@ -136,8 +135,7 @@ class NameSurrogates:
 
     def token(self, written: str, around: frozenset[str] = frozenset()) -> str:
         """The surrogate of one token of a name, in the token's case; it is none of `around`."""
-        head = _HEAD.match(written)
-        word = plain(written[head.end() :] if head else written)
+        word = plain(written)
         parts = self._joined.get(word) if word not in self._roles else None
         if parts is not None:
             return like(written, "".join(self._one(part, around) for part in parts))
@@ -207,10 +205,10 @@ def tokens_of(texts: Iterable[str]) -> frozenset[str]:
 
 
 def _split(value: str) -> list[str]:
-    """The tokens of a known name: particles, titles and the head of O'Neill are no names."""
+    """The tokens of a known name: particles and titles are no names."""
     found = []
     for match in _WORD.finditer(value.lower()):
-        word = plain(_HEAD.sub("", match.group()))
+        word = plain(match.group())
         if word and word not in _TITLES and word not in _DEGREES:
             found.append(word)
     core = [word for word in found if word not in _PARTICLES]
