@@ -117,6 +117,78 @@ _ASIDE = re.compile(r"^[\w ]{0,30}, (?:which|that) [^,;]{1,90},")
 _STATED_AFTER = re.compile(r"^[\w ,]{0,60}\b(?:and|,) " + _DEGREE)
 
 
+# a clause without any of these cannot match the pattern of the name
+_UNASSESSED_STEMS = ("not", "n't", "n\u2019t", "limited", "suboptimal", "degraded", "precluded", "diagnostic")
+_DENIED_STEMS = (
+    *(
+        "not",
+        "n't",
+        "n\u2019t",
+        "never",
+        "longer",
+        "absent",
+        "exclud",
+        "ruled",
+        "resolv",
+        "clear",
+        "remov",
+        "gone",
+    ),
+    *(
+        "disappear",
+        "subsid",
+        "vanish",
+        "regress",
+        "negativ",
+        "neither",
+        "none",
+        "nil",
+        ": no",
+        ":no",
+        "- no",
+        "? no",
+        "?no",
+    ),
+)
+_DOUBT_STEMS = (
+    *(
+        "exclud",
+        "ruled",
+        "suspect",
+        "possib",
+        "likely",
+        "probab",
+        "question",
+        "favo",
+        "certain",
+        "equivoc",
+        "doubt",
+    ),
+    *(
+        "differential",
+        "may",
+        "might",
+        "could",
+        "versus",
+        "vs",
+        "?",
+        "consider",
+        "well",
+        "poor",
+        "clearly",
+        "optimal",
+    ),
+)
+
+
+def _holds(clause: str, stems: tuple[str, ...]) -> bool:
+    """Whether any of the stems is in the clause: a quick look before a long pattern."""
+    for stem in stems:  # noqa: SIM110 - a generator would double the time
+        if stem in clause:
+            return True
+    return False
+
+
 @lru_cache(maxsize=2048)
 def _cues(sentence: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(
@@ -133,13 +205,15 @@ def assertion(sentence: str, start: int, end: int) -> str:
     after = _ASIDE.sub(",", sentence[end : end + 200], count=1)[:160]
     stop = _ENDS.search(after)
     clause = after[: stop.start()] if stop and stop.group() != ":" else after
-    if _UNASSESSED_AFTER.search(clause) and (
-        not _END_CLAUSE.search(clause) or _UNASSESSED_BEFORE.search(sentence[:start])
+    if (
+        _holds(clause, _UNASSESSED_STEMS)
+        and _UNASSESSED_AFTER.search(clause)
+        and (not _END_CLAUSE.search(clause) or _UNASSESSED_BEFORE.search(sentence[:start]))
     ):
         return UNASSESSED
-    if _DENIED_AFTER.search(clause) and not _STATED_AFTER.match(clause):
+    if _holds(clause, _DENIED_STEMS) and _DENIED_AFTER.search(clause) and not _STATED_AFTER.match(clause):
         return ABSENT
-    if _DOUBT_AFTER.search(clause):
+    if _holds(clause, _DOUBT_STEMS) and _DOUBT_AFTER.search(clause):
         return UNCERTAIN
     for begin, finish, status in reversed(_cues(sentence)):
         if finish > start:

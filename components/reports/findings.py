@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from components.reports.assertion import ABSENT, PRESENT, UNASSESSED, UNCERTAIN, assertion
 from components.reports.lexicon import FOLDER
@@ -93,6 +93,7 @@ _NORMAL = re.compile(
 _NEGATIVE_START = re.compile(
     r"^(?:\W|\d+[.)])*(?:there (?:is|are|was|were|has been) )?(?:no|without|negative for|absence of)\b"
 )
+_WORD = re.compile(r"[^\W_]+")
 _SIDE = re.compile(
     r"\b(?:(?P<both>bilateral\w*|both|bibasilar|biapical)|(?P<left>left(?:-sided)?|lingula\w*)|"
     r"(?P<right>right(?:-sided)?))\b"
@@ -163,7 +164,10 @@ def mentions(sentence: str) -> list[Mention]:
     lower = " ".join(sentence.lower().split())
     found = []
     for rule in _rules():
-        if not any(stem in lower for stem in rule.stems):
+        for stem in rule.stems:
+            if stem in lower:
+                break
+        else:
             continue
         status, span = _status(rule, lower)
         if status != NOT_MENTIONED:
@@ -221,7 +225,14 @@ def laterality(sentence: str) -> str:
 
 @cache
 def _regions() -> re.Pattern[str]:
-    return re.compile("|".join(rf"(?P<{name}>\b(?:{terms})\b)" for name, terms in REGIONS))
+    return re.compile("|".join(rf"(?P<{name}>(?:{terms})\b)" for name, terms in REGIONS))
+
+
+@lru_cache(maxsize=65536)
+def _region_of(words: str) -> tuple[str, bool] | None:
+    """The region that the first of two words names (with the second: `soft tissue`), and whether it took both."""
+    match = _regions().match(words)
+    return (match.lastgroup or "", " " in match.group()) if match else None
 
 
 def region(sentence: str) -> str:
@@ -232,8 +243,16 @@ def region(sentence: str) -> str:
 def region_in(sentence: str, within: str | None) -> str:
     """`region` of a sentence below a sub-heading of the region `within`, which decides where the words do not."""
     counts: dict[str, int] = {}
-    for match in _regions().finditer(sentence.lower()):
-        counts[match.lastgroup or ""] = counts.get(match.lastgroup or "", 0) + 1
+    words = _WORD.findall(sentence.lower())
+    taken = False
+    for number, word in enumerate(words):
+        if taken:
+            taken = False
+            continue
+        following = words[number + 1] if number + 1 < len(words) else ""
+        if (found := _region_of(f"{word} {following}")) is not None:
+            taken = found[1]
+            counts[found[0]] = counts.get(found[0], 0) + 1
     most = max(counts.values(), default=0)
     if within and counts.get(within, 0) == most:
         return within

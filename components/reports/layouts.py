@@ -104,6 +104,11 @@ _ALONE_TOO = (*CORE, "communication", "signature", "comment", "limitations")
 _RESTARTS = frozenset({"exam", "indication", "technique", "comparison", "findings"})
 
 
+PART = (
+    "part"  # the confidence of findings that a part of them opens, until it is known that no heading follows
+)
+
+
 class Mark(NamedTuple):
     """A heading: the section begins at `at`, its body at `body`."""
 
@@ -152,7 +157,7 @@ def line_mark(line: Line, current: str) -> Mark | None:
     if opening in _TOLD_WORDS and TOLD.match(plain):
         return Mark(start, start, "communication", "medium")
     if current in BEFORE_FINDINGS and (match := _LEVELS.match(head)):
-        return Mark(start, start + match.end(), "findings", "medium")
+        return Mark(start, start + match.end(), "findings", PART)
     if mark := _dressed(line, head, plain, current):
         return mark
     signed = opening in _SIGNED_WORDS and SIGNED.match(plain)
@@ -254,15 +259,12 @@ def _opens_findings(
     part = bool(words.isupper() and _CT_PART.match(fold(words)))
     if alone and not colon:
         prose = part and current != "header" and _is_prose(line.following)
-        return ("findings", "medium", False) if prose else None
+        return ("findings", PART, False) if prose else None
     if part:
-        return (
-            None
-            if _heads(line.following) and not line.content.rstrip().endswith(".")
-            else ("findings", "medium", False)
-        )
+        heads = _heads(line.following) and not line.content.rstrip().endswith(".")
+        return None if heads else ("findings", PART, False)
     if subheading_region(words):
-        return "findings", "medium", True
+        return "findings", PART, True
     if words.isupper() and 3 < len(words) <= 40 and len(words.split()) <= 5:
         return "other", "medium", False
     return None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.reports.inline import inline_ending, inline_marks, may_hold
-from components.reports.layouts import BLANK, Line, Mark, is_plain, line_mark
+from components.reports.layouts import BLANK, PART, Line, Mark, is_plain, line_mark
 from components.reports.narrative import LINE, with_findings, with_preamble
 
 _ESCAPED = re.compile(r"\\\.br\\|\\r\\n|\\n(?=[\sA-Z\\]|$)|<br ?/?>", re.IGNORECASE)
@@ -179,7 +179,23 @@ def _marks(text: str) -> list[Mark]:
             marks += within
         end_before = start + len(content)
         open_before = mark is None and content.rstrip()[-1] not in _CLOSED
-    return marks
+    return _settled(marks)
+
+
+def _settled(marks: list[Mark]) -> list[Mark]:
+    """Findings that `LIVER:` or `CT ABDOMEN:` opened count where no heading of findings follows in the study."""
+    if not any(mark.confidence == PART for mark in marks):
+        return marks
+    settled: list[Mark] = []
+    headed = False
+    for mark in reversed(marks):
+        if mark.confidence == PART:
+            if not headed:
+                settled.append(mark._replace(confidence="medium"))
+            continue
+        headed = (headed or mark.name == "findings") and mark.name not in ("exam", "impression")
+        settled.append(mark)
+    return settled[::-1]
 
 
 def _lines(text: str) -> list[tuple[int, str]]:

@@ -43,6 +43,9 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
             begin = place = after
             continue
         place = after
+        if at == begin and text[at] in "\r\n":
+            begin = after  # a line break right after a sentence
+            continue
         match = _BREAK.match(text, at, limit)
         if match is None:
             continue
@@ -60,9 +63,9 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
 
 
 def _plainly_ends(text: str, begin: int, at: int, limit: int) -> bool:
-    """The usual case, told quickly: a word of small letters that is no abbreviation, a stop, a space, a capital."""
+    """The usual case, told quickly: a plain word that is no abbreviation, a stop, then a line's end or a capital."""
     following = text[at + 1 : at + 3]
-    if at + 2 >= limit or following[0] != " " or not following[1].isupper():
+    if at + 2 >= limit or not (following[0] in "\r\n" or (following[0] == " " and following[1].isupper())):
         return False
     low = at - 24 if at - begin > 24 else begin
     word = text[text.rfind(" ", low, at) + 1 or low : at]

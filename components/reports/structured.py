@@ -46,18 +46,28 @@ class Statement:
 
 
 def statements(
-    sentence: str, section: str, order: int, part: Subsection | None = None, at: int = 0
+    sentence: str,
+    section: str,
+    order: int,
+    part: Subsection | None = None,
+    at: int = 0,
+    known: tuple[str, str] | None = None,
 ) -> list[Statement]:
     """The statements of one sentence, whose first character is the report's `at`; neutral ones are left out.
 
-    `part` is the anatomical sub-section that holds the sentence: it gives the region that the words do not.
+    `part` is the anatomical sub-section that holds the sentence: it gives the region that the words do not. `known`
+    is the polarity and region of the whole sentence, where they have been found before.
     """
     within = part.region if part else None
     skip = max(0, part.start - at) if part and part.heading_start >= at else 0
     plain = _ITEM.sub("", " ".join(sentence[skip:].split()), count=1)
     label = _label(sentence[max(0, part.heading_start - at) : skip]) if part and skip else ""
     found = []
-    for clause in clauses(plain):
+    said = clauses(plain)
+    if known and not skip and len(said) == 1:
+        sign, place = known
+        return [Statement(place, sign, section, order, plain)] if sign in (POSITIVE, NEGATIVE) else []
+    for clause in said:
         sign = polarity(clause)
         if sign in (POSITIVE, NEGATIVE):
             bare = label and len(clause.split()) <= MAX_BARE_WORDS and region(clause) == "other"
@@ -131,6 +141,7 @@ def structured_rows(
             row["order"],
             subsection_of(parts, row["start"], row["end"]),
             row["start"],
+            (row["polarity"], row["region"]),
         )
     ]
     ranked = sorted(

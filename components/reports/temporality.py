@@ -51,7 +51,16 @@ _CUES = (
         r"\bhistory of\b|\bh/o\b|\bstatus post\b|\bs/p\b|\bpreviously (?:treated|known)\b|\bin the past\b",
     ),
 )
-_PATTERNS = tuple((name, re.compile(pattern)) for name, pattern in _CUES)
+# a clause without any of these cannot match the cue's pattern
+_STEMS = {
+    RESOLVED: ("resol", "clear", "disappear", "remov", "gone", "longer"),
+    NEW: ("new", "develop", "de novo", "not ", "absent"),
+    INCREASED: ("increas", "enlarg", "grow", "progress", "worse", "larger"),
+    DECREASED: ("decreas", "smaller", "regress", "improv", "diminish", "resol"),
+    UNCHANGED: ("change", "stable", "similar", "persist", "again", "constant", "growth", "progression"),
+    HISTORY: ("history", "h/o", "status post", "s/p", "previously", "past"),
+}
+_PATTERNS = tuple((name, _STEMS[name], re.compile(pattern)) for name, pattern in _CUES)
 _CLAUSE = re.compile(r";|\bbut\b|\bhowever\b|\balthough\b|\bwhereas\b|\band there (?:is|are)\b|\. ")
 
 
@@ -63,4 +72,10 @@ def temporality(sentence: str, start: int, end: int) -> str:
     begin = max((match.end() for match in _CLAUSE.finditer(sentence, 0, start)), default=0)
     after = _CLAUSE.search(sentence, end)
     clause = sentence[begin : after.start() if after else len(sentence)]
-    return next((name for name, pattern in _PATTERNS if pattern.search(clause)), "")
+    for name, stems, pattern in _PATTERNS:
+        for stem in stems:
+            if stem in clause:
+                if pattern.search(clause):
+                    return name
+                break
+    return ""
