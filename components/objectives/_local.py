@@ -15,7 +15,7 @@ the whole batch. In the paper negatives come from the own process only: `gather`
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -31,6 +31,7 @@ from components.objectives._shared import (
     Objective,
     ObjectiveParams,
     check_scale,
+    exactly,
     full_precision,
     num_paired,
     scale_at,
@@ -81,24 +82,51 @@ def local_similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: Loca
 
 
 def _similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: LocalParams) -> Tensor:
-    """The formula with two short cuts that change nothing.
+    """The formula; all tokens of all reports stand in one row, so that every product is one matrix product."""
+    words = tokens.reshape(-1, tokens.shape[-1]).to(regions.dtype)
+    with exactly(regions):
+        context = cast("Tensor", _Context.apply(regions, words, mask, params.region_sharpness))
+        match = F.cosine_similarity(context, words, dim=-1).view(len(regions), *mask.shape)
+        powers = (params.token_sharpness * match).masked_fill(~mask, -torch.inf)
+        total = powers.logsumexp(-1)
+        if params.aggregation == "mean":
+            total = total - mask.sum(-1).to(total.dtype).log()
+        return params.logit_scale * total
 
-    A cosine does not see the length of c_k, so w_kr is left undivided: exp instead of a second softmax over the largest
-    tensor. All tokens of all reports stand in one row, so that every product is one matrix product.
+
+class _Context(torch.autograd.Function):
+    """Regions `[B, R, D]`, words `[N * T, D]`, mask `[N, T]` -> the direction of every context vector `[B, N * T, D]`.
+
+    A cosine does not see the length of c_k, so w_kr is left undivided: exp(sharpness * a) instead of a second softmax
+    over the largest tensor. Of the tensors of that size `[B, R, N * T]` only a is kept for the backward pass, which
+    works in place.
     """
-    (volumes, places, dim), (reports, length) = regions.shape, mask.shape
-    words = tokens.reshape(-1, dim)
-    absent = torch.zeros(mask.shape, dtype=regions.dtype, device=mask.device).masked_fill(~mask, -torch.inf)
-    dots = F.linear(regions, words.to(regions.dtype), absent.flatten())
-    attention = dots.view(volumes, places, reports, length).softmax(-1)
-    weights = (params.region_sharpness * attention).exp().view(volumes, places, -1).to(regions.dtype)
-    context = weights.transpose(1, 2) @ regions
-    match = F.cosine_similarity(context, words, dim=-1).view(volumes, reports, length)
-    powers = (params.token_sharpness * match).masked_fill(~mask, -torch.inf)
-    total = powers.logsumexp(-1)
-    if params.aggregation == "mean":
-        total = total - mask.sum(-1).to(total.dtype).log()
-    return params.logit_scale * total
+
+    @staticmethod
+    def forward(ctx: Any, regions: Tensor, words: Tensor, mask: Tensor, sharpness: float) -> Tensor:
+        absent = torch.zeros(mask.shape, dtype=regions.dtype, device=mask.device).masked_fill(
+            ~mask, -torch.inf
+        )
+        dots = F.linear(regions, words, absent.flatten())
+        attention = dots.view(*regions.shape[:2], *mask.shape).softmax(-1).view_as(dots)
+        del dots
+        ctx.save_for_backward(regions, words, attention)
+        ctx.shape, ctx.sharpness = mask.shape, sharpness
+        return (attention * sharpness).exp_().transpose(1, 2) @ regions
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient,) = gradients
+        regions, words, attention = ctx.saved_tensors
+        weights = (attention * ctx.sharpness).exp_()
+        of_regions = weights @ gradient
+        flow = (regions @ gradient.transpose(1, 2)).mul_(weights).mul_(ctx.sharpness)
+        del weights
+        grouped, shares = (value.view(*regions.shape[:2], *ctx.shape) for value in (flow, attention))
+        grouped.sub_((grouped * shares).sum(-1, keepdim=True)).mul_(shares)
+        of_regions += flow @ words
+        of_words = flow.flatten(0, 1).T @ regions.flatten(0, 1)
+        return of_regions, of_words, None, None
 
 
 def diagonal_loss(similarity: Tensor) -> Tensor:
