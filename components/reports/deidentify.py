@@ -49,6 +49,7 @@ class Params(Config):
     review_below: float = Field(0.8, ge=0, le=1)
     timeout_s: float = Field(10.0, gt=0)
     max_quarantined_fraction: float = Field(0.2, ge=0, le=1)
+    detector: str | None = None  # folder of a token-classification model (ONNX or spaCy), below the root
     workers: int = Field(1, ge=1)
 
 
@@ -63,6 +64,7 @@ class Job(NamedTuple):
     policy: Policy = POLICIES["tags"]
     patient: Patient = Patient("")
     decided: Decided = Decided()
+    detector: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -98,9 +100,11 @@ def time_limit(seconds: float) -> Iterator[None]:
 def handle(jobs: Sequence[Job]) -> list[Outcome]:
     """De-identify notes one by one; whatever goes wrong with one becomes its refusal."""
     from components.reports.deid.engine import Deidentifier, Refusal
+    from components.reports.deid.layers import default_layers
     from components.reports.deid.span import StudyContext
 
-    deidentify = Deidentifier()
+    detector = jobs[0].detector if jobs else None
+    deidentify = Deidentifier(default_layers(model=detector) if detector else None)
     renderers: dict[Patient, Renderer] = {}
     outcomes = []
     for job in jobs:
@@ -188,6 +192,11 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
     if stale:
         context.log.warning("%d notes changed since they were reviewed: see review.parquet", len(stale))
     people = _patients(rows, known)
+    detector = str(context.root / params.detector) if params.detector else None
+    if detector:
+        from components.reports.deid.statistical import load
+
+        load(detector)
     jobs = [
         Job(
             key,
@@ -198,6 +207,7 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
             policy,
             people[key] if policy.keyed else Patient(""),
             decided.get(key, Decided()),
+            detector,
         )
         for key, text in reports.items()
         if key not in refused

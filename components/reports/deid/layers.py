@@ -1,4 +1,4 @@
-"""The layers in force, in order: known PHI, structured patterns, names by context, institutions."""
+"""The layers in force, in order: known PHI, structured patterns, names by context, institutions, a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from components.reports.deid.span import Layer
 from components.reports.deid.wordlists import Lists
 
 
-def default_layers(lists: Lists | None = None) -> tuple[Layer, ...]:
-    """The layers in order; `lists` narrow what the names layer knows (for measurements)."""
+def default_layers(lists: Lists | None = None, model: str | None = None) -> tuple[Layer, ...]:
+    """The layers in order; `lists` narrow what the names layer knows, `model` is a statistical detector's folder."""
+    from components.reports.deid.statistical import statistical_layers
+
     patterns = (Dates(), Contacts(), Addresses(), Identifiers(), National())
-    return (KnownPhi(), *patterns, Names(lists), Places())
+    return (KnownPhi(), *patterns, Names(lists), Places(), *statistical_layers(model))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from components.reports.deid.span import Span
 
-_LAYER_RANK = {"known": 0, "patterns": 1, "names": 2, "places": 3}
+_LAYER_RANK = {"known": 0, "patterns": 1, "names": 2, "places": 3, "statistical": 4}
 _JOINS = frozenset({"", " ", ", ", ",", "-", "'"})
 _EDGE = " \n,;:|."
 
