@@ -122,14 +122,7 @@ def checks(params: Params, known_studies: set[str]) -> list[Check]:
     """The suite, in the order of the page; `known_studies` are the manifest's keys."""
     import great_expectations.expectations as gxe
 
-    from data_checks.expectations import (
-        ExpectAllReplaced,
-        ExpectNoKnownPhi,
-        ExpectNoResidualPhi,
-        ExpectNoStructuredPhi,
-        ExpectSectionNamed,
-        ExpectSectionsToCoverText,
-    )
+    from data_checks.expectations import ExpectSectionNamed, ExpectSectionsToCoverText
     from data_checks.suite import Check
 
     names = " or ".join(params.content_sections)
@@ -177,6 +170,29 @@ def checks(params: Params, known_studies: set[str]) -> list[Check]:
             f"A section called {names} has text",
             ExpectSectionNamed(column="sections", names=list(params.content_sections)),
         ),
+        *phi_checks(params),
+        Check(
+            "reports.repeated",
+            f"At most {params.max_repeated_fraction:.0%} of the reports repeat another's text",
+            gxe.ExpectColumnProportionOfUniqueValuesToBeBetween(
+                column="normalised", min_value=1.0 - params.max_repeated_fraction
+            ),
+            cohort=True,
+        ),
+    ]
+
+
+def phi_checks(params: Params) -> list[Check]:
+    """The checks for PHI that is left: each report's, and the whole cohort's that stops the flow."""
+    from data_checks.expectations import (
+        ExpectAllReplaced,
+        ExpectNoKnownPhi,
+        ExpectNoResidualPhi,
+        ExpectNoStructuredPhi,
+    )
+    from data_checks.suite import Check
+
+    return [
         Check(
             "report.structured_phi",
             "No e-mail, telephone, date of birth, record number, URL or UID is left",
@@ -196,14 +212,6 @@ def checks(params: Params, known_studies: set[str]) -> list[Check]:
             "reports.no_residual_phi",
             f"No residual PHI: at most {params.max_residual_fraction:.0%} of the reports hold any",
             ExpectNoResidualPhi(column_A="text", column_B="phi", mostly=1.0 - params.max_residual_fraction),
-            cohort=True,
-        ),
-        Check(
-            "reports.repeated",
-            f"At most {params.max_repeated_fraction:.0%} of the reports repeat another's text",
-            gxe.ExpectColumnProportionOfUniqueValuesToBeBetween(
-                column="normalised", min_value=1.0 - params.max_repeated_fraction
-            ),
             cohort=True,
         ),
     ]
