@@ -34,7 +34,7 @@ _STOP = re.compile(
 )
 _WORDS = re.compile(rf"{L}(?:{L}|[0-9 /&,.()'\u2019#+-]){{1,69}}\Z")
 SIGNED = re.compile(
-    r"(?:(?:this report (?:was|has been) )?(?:electronically |digitally |e-)?(?:signed|"
+    r"(?:(?:(?:this |the )?report (?:was |has been |is )?)?(?:electronically |digitally |e-)?(?:signed|"
     r"dictated|interpreted|transcribed|read|approved|verified|prepared|reported|reviewed|"
     r"finali[sz]ed|authenticated|attested|validated|released)(?:,? (?:and )?(?:signed|approved|interpreted|verified|"
     r"reviewed|dictated))?(?: off| electronically)? by\b|(?:electronically|digitally) signed\b|"
@@ -73,7 +73,7 @@ TOLD = re.compile(
 )
 _ADDENDUM = re.compile(
     rf"[*=_#-]{{0,40}}{_B}?(?:start of |begin(?:ning)? of )?(?:late |report )?addendum\b"
-    rf"[^:\r\n]{{0,60}}?(?:(?<!\d)[:\uff1a]|[:\uff1a](?!\d)|[*=_]{{2,40}}|{_B}*-*$)",
+    rf"(?:[^:\r\n]|\d:(?=\d)){{0,60}}?(?:(?<!\d)[:\uff1a]|[:\uff1a](?!\d)|[*=_]{{2,40}}|{_B}*-*$)",
     re.IGNORECASE,
 )
 _LEVELS = re.compile(rf"{_B}*[CTLS]\d{{1,2}}(?:[-/, ]{{1,3}}(?:[CTLS]?\d{{1,2}})){{0,8}}:")
@@ -265,6 +265,8 @@ def _opens_findings(
         return None if heads else ("findings", PART, False)
     if subheading_region(words):
         return "findings", PART, True
+    if _leading(line.content.strip(BLANK)[:80], line.after_blank):
+        return None  # `FINDINGS LUNGS: ...`
     if words.isupper() and 3 < len(words) <= 40 and len(words.split()) <= 5:
         return "other", "medium", False
     return None
@@ -277,7 +279,10 @@ def _is_prose(following: str) -> bool:
 
 def _heads(following: str) -> bool:
     """Whether the next line begins with a heading that opens a study."""
-    return (found := _heading_of(following)) is not None and found in _RESTARTS
+    if (found := _heading_of(following)) is not None:
+        return found in _RESTARTS
+    leading = _leading(following.strip(BLANK)[:80], True)
+    return leading is not None and leading[0] in _RESTARTS
 
 
 def _heading_of(content: str) -> str | None:
@@ -292,7 +297,13 @@ def _heading_of(content: str) -> str | None:
 
 def _capitals(line: Line, head: str, indent: int) -> Mark | None:
     """A heading in capitals right before the text: `FINDINGS The lungs are clear`."""
-    tokens = head[indent : indent + 80].split(" ")
+    found = _leading(head[indent : indent + 80], line.after_blank)
+    return Mark(line.start, line.start + indent + found[1] + 1, found[0], "medium") if found else None
+
+
+def _leading(content: str, after_blank: bool) -> tuple[str, int] | None:
+    """(section, length) of the heading in capitals that words begin with."""
+    tokens = content.split(" ")
     upper = next((i for i, token in enumerate(tokens) if not token.isupper()), len(tokens))
     for count in range(min(upper, 6, len(tokens) - 1), 0, -1):
         words = " ".join(tokens[:count])
@@ -301,11 +312,11 @@ def _capitals(line: Line, head: str, indent: int) -> Mark | None:
             continue
         following = tokens[count]
         fits = not following[:1].islower() or (
-            line.after_blank and following.lower() not in mapping("heading_words")["prose"]
+            after_blank and following.lower() not in mapping("heading_words")["prose"]
         )
         heads = following.rstrip().endswith(":") and subheading_region(following.strip(": ")) is None
         if fits and not heads:
-            return Mark(line.start, line.start + indent + len(words) + 1, found[0], "medium")
+            return found[0], len(words)
     return None
 
 

@@ -12,7 +12,7 @@ from components.reports.sectioning import Section, sections
 from components.reports.sentences import sentence_spans
 from components.reports.temporality import temporality
 from tests.benchmarks.report_cases import boundaries_f1, sentence_cases, trap_cases
-from tests.benchmarks.report_layouts import CANONICAL, DEVELOPMENT, HELD_OUT, misspelt, reports, scored
+from tests.benchmarks.report_layouts import CANONICAL, DEVELOPMENT, HELD_OUT, misspelt, reports, scoredfrom tests.benchmarks.report_wholes import DEVELOPMENT_EXTRAS, HELD_OUT_EXTRAS, wholes
 
 CASES = Path(__file__).with_name("reports")
 
@@ -30,6 +30,20 @@ def test_bodies_are_exact_in_every_layout(pool, seed: int) -> None:
     for layout, found in scored(reports(pool, seed, 8), cut).items():
         assert found["exact"] >= 0.98, layout
         assert found["false_headings"] == 0, layout
+
+
+@pytest.mark.parametrize(
+    ("pool", "extras", "seed"),
+    [(DEVELOPMENT, DEVELOPMENT_EXTRAS, 19), (HELD_OUT, HELD_OUT_EXTRAS, 29)],
+)
+def test_whole_reports_in_every_layout(pool, extras, seed: int) -> None:
+    drawn = wholes(pool, extras, seed, 8)
+    for layout, found in scored(drawn, cut).items():
+        assert found["exact"] >= 0.98, layout
+        assert found["false_headings"] == 0, layout
+    for report in drawn:
+        wanted = [report.text[start:end] for name, start, end in report.gold if name == "addendum"]
+        assert [section.text for section in sections(report.text) if section.name == "addendum"] == wanted
 
 
 def test_misspelt_headings_are_recognised() -> None:
