@@ -12,7 +12,8 @@ from components.reports.sectioning import Section, sections
 from components.reports.sentences import sentence_spans
 from components.reports.temporality import temporality
 from tests.benchmarks.report_cases import boundaries_f1, sentence_cases, trap_cases
-from tests.benchmarks.report_layouts import CANONICAL, DEVELOPMENT, HELD_OUT, misspelt, reports, scoredfrom tests.benchmarks.report_wholes import DEVELOPMENT_EXTRAS, HELD_OUT_EXTRAS, wholes
+from tests.benchmarks.report_layouts import CANONICAL, DEVELOPMENT, HELD_OUT, misspelt, reports, scored
+from tests.benchmarks.report_wholes import DEVELOPMENT_EXTRAS, HELD_OUT_EXTRAS, wholes
 
 CASES = Path(__file__).with_name("reports")
 
