@@ -27,7 +27,7 @@ AIR_HU = -1024
 MAX_HU = 3071
 """The highest value of the 12-bit CT scale; metal above it is stored as this."""
 
-GRID_FIELDS = ("orientation", "spacing_mm")
+GRID_FIELDS = ("orientation", "spacing_mm", "antialias")
 """What the store depends on."""
 PREPROCESSING_FIELDS = (*GRID_FIELDS, "size", "hu_window", "output_range", "padding", "view")
 """What a tensor depends on: the fields in which data and model must agree."""
@@ -39,12 +39,13 @@ class Contract(Config):
 
     `size` counts voxels along [X, Y, Z]; `hu_window` is mapped linearly to `output_range` and clipped.
     `view` "crop_or_pad" keeps the scale (centre crop or pad, as COLIPRI); "area" squeezes the whole volume
-    into `size` (z by picking slices, the plane by area averaging, as VELVET-Med). The hashes are None until
-    the stage that knows them fills them in.
+    into `size` (z by picking slices, the plane by area averaging, as VELVET-Med). `antialias` smooths before
+    down-sampling; COLIPRI was trained without. The hashes are None until the stage that knows them fills them in.
     """
 
     orientation: Literal["RAS"] = "RAS"
     spacing_mm: tuple[float, float, float]
+    antialias: bool = True
     size: tuple[int, int, int]
     hu_window: tuple[float, float]
     output_range: tuple[float, float]
@@ -128,7 +129,7 @@ def to_store(array: npt.NDArray[Any], affine: npt.NDArray[Any], contract: Contra
     """A CT on the contract's grid: RAS, `spacing_mm`, int16 HU clipped to [-1024, 3071], [X, Y, Z].
 
     `array` is [I, J, K] in HU with any orientation, `affine` [4, 4] maps its voxels to RAS+ millimetres.
-    Down-sampling is anti-aliased. Raises `InputError` for an affine without an orientation.
+    Down-sampling is anti-aliased as the contract says. Raises `InputError` for an affine without an orientation.
     """
     import numpy as np
 
@@ -136,7 +137,7 @@ def to_store(array: npt.NDArray[Any], affine: npt.NDArray[Any], contract: Contra
 
     volume = reorient(array, affine)
     spacing = spacing_of(affine, reoriented=True)
-    hu = resample(volume, spacing, contract.spacing_mm, clip=(AIR_HU, MAX_HU))
+    hu = resample(volume, spacing, contract.spacing_mm, clip=(AIR_HU, MAX_HU), antialias=contract.antialias)
     return np.ascontiguousarray(np.clip(np.rint(hu), AIR_HU, MAX_HU).astype(np.int16))
 
 

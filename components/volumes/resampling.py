@@ -1,4 +1,4 @@
-"""Orientation, anti-aliased resampling and the two views, each the same for any number of threads.
+"""Orientation, resampling (anti-aliased or plain) and the two views, each the same for any number of threads.
 
 Resampling is separable and linear: along every axis one banded matrix holds the Gaussian prefilter and the
 linear interpolation together, so that a voxel's value depends neither on slabs nor on threads.
@@ -68,8 +68,8 @@ def grid_size(num: int, spacing: float, target: float) -> int:
     return max(1, int(num * spacing / target + 0.5))
 
 
-def _weights(num: int, spacing: float, target: float) -> csr_matrix:
-    """[new, num] matrix: Gaussian prefilter (when down-sampling) and linear interpolation at voxel centres.
+def _weights(num: int, spacing: float, target: float, antialias: bool) -> csr_matrix:
+    """[new, num] matrix: Gaussian prefilter (down-sampling, if wanted) and linear interpolation at voxel centres.
 
     The new grid is centred on the old one's extent. The prefilter's width is that of Cardoso et al. 2015
     (scale factor estimation): sigma^2 = (f^2 - 1) / (8 ln 2) in old voxels for a factor f > 1. Rows sum to 1.
@@ -80,7 +80,7 @@ def _weights(num: int, spacing: float, target: float) -> csr_matrix:
     new, factor = grid_size(num, spacing, target), target / spacing
     centres = (np.arange(new) - (new - 1) / 2) * factor + (num - 1) / 2
     centres = np.clip(centres, 0, num - 1)
-    sigma = math.sqrt(max(factor * factor - 1.0, 0.0)) * FWHM_TO_SIGMA
+    sigma = math.sqrt(max(factor * factor - 1.0, 0.0)) * FWHM_TO_SIGMA if antialias else 0.0
     reach = math.ceil(4.0 * sigma)
     lags = np.arange(-reach, reach + 1)
     blur = np.exp(-0.5 * (lags / sigma) ** 2) if reach else np.ones(1)
@@ -124,8 +124,9 @@ def resample(
     spacing: tuple[float, float, float],
     target: tuple[float, float, float],
     clip: tuple[float, float] | None = None,
+    antialias: bool = True,
 ) -> npt.NDArray[np.float32]:
-    """[X, Y, Z] from `spacing` to `target` mm: anti-aliased, linear, float32; `clip` bounds the input first.
+    """[X, Y, Z] from `spacing` to `target` mm: linear, float32, anti-aliased or not; `clip` bounds the input first.
 
     Clipping comes first so that a scanner's padding of -3024 is not smeared into the body's edge.
     """
@@ -136,7 +137,7 @@ def resample(
     for axis in order:
         if math.isclose(spacing[axis], target[axis], rel_tol=1e-4):
             continue
-        done = _along(_weights(array.shape[axis], spacing[axis], target[axis]), done, axis, clip)
+        done = _along(_weights(array.shape[axis], spacing[axis], target[axis], antialias), done, axis, clip)
         clip = None
     result = done.astype(np.float32)
     return np.clip(result, *clip) if clip is not None else result

@@ -80,6 +80,18 @@ def test_down_sampling_does_not_alias() -> None:
     assert np.abs(coarse).max() < 60  # point sampling would give +-1000
 
 
+def test_without_antialiasing_every_voxel_is_a_plain_interpolation() -> None:
+    rng = np.random.default_rng(3)
+    line = rng.normal(size=24)
+    array = np.broadcast_to(line[:, None, None], (24, 2, 2))
+    new = resample(array, (1, 1, 1), (2.5, 1, 1), antialias=False)[:, 0, 0]
+    centres = (np.arange(len(new)) - (len(new) - 1) / 2) * 2.5 + 23 / 2
+    assert np.allclose(new, np.interp(centres, np.arange(24), line), atol=1e-5)
+    assert not np.allclose(new, resample(array, (1, 1, 1), (2.5, 1, 1))[:, 0, 0], atol=1e-2)
+    plain = BASE.model_copy(update={"antialias": False})
+    assert plain.fingerprint() != BASE.fingerprint()
+
+
 def test_a_ramp_stays_where_it_is() -> None:
     ramp = np.arange(40, dtype=np.float32)[:, None, None] * np.ones((1, 8, 8), np.float32)
     for target in (0.5, 2.0, 3.0):
