@@ -16,7 +16,7 @@ from components.reports.deid.engine import Deidentifier, Refusal, Result, restor
 from components.reports.deid.note import Note, fold
 from components.reports.deid.policy import POLICIES, Policy, policy_of
 from components.reports.deid.span import Span, StudyContext
-from components.reports.deid.surrogates import Patient
+from components.reports.deid.surrogates import Patient, plain
 from components.reports.deid.surrogates.generalise import locality, state_and_zip, zip_left
 
 RING = KeyRing(b"k" * 32)
@@ -362,3 +362,49 @@ def test_a_mask_keeps_every_offset_and_line(text: str) -> None:
         ]
     for change in masks:
         assert set(result.text[change.new_start : change.new_end]) <= {MASK, " ", "\n", "\u200b"}
+
+
+CHARACTERS = "aBZéßİıłÑ'’-–.,/^| \n\t0179٣中Жא\u0301\u200b@#:()[]█+"
+TEXTS = st.one_of(
+    st.text(CHARACTERS, min_size=1, max_size=30), PIECES.filter(bool), st.text(min_size=1, max_size=20)
+)
+SPAN_KINDS = st.sampled_from(
+    [
+        *KINDS,
+        "URL",
+        "UID",
+        "ZIP",
+        "STATE",
+        "CITY",
+        "IP",
+        "FAX",
+        "TIME",
+        "COUNTRY",
+        "ACCESSION",
+        "DEVICE",
+        "NEVER_SEEN",
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS, TEXTS, TEXTS, SPAN_KINDS, st.sampled_from(EVERY_POLICY), st.booleans())
+def test_whatever_a_detector_marks_is_written_without_error(
+    before: str, marked: str, after: str, kind: str, policy: Policy, known: bool
+) -> None:
+    raw = before + marked + after
+    identities = (("PATIENT", marked), ("MRN", marked)) if known else ()
+    span = Span(len(before), len(before) + len(marked), kind, "any", "any", 1.0)
+    text, changes = Renderer(policy, RING, Patient("pat_1", identities))(
+        raw, [span], StudyContext(identities)
+    )
+    assert restore(text, changes) == raw
+    (change,) = changes
+    new, old = text[change.new_start : change.new_end], change.original
+    if change.action in ("surrogate", "shift"):
+        assert plain(new) != plain(old)
+        assert not plain(old) or plain(new)
+    if change.action == "tag":
+        assert new == f"[{kind}]"
+    if kind == "NEVER_SEEN":
+        assert change.action == "tag"

@@ -104,7 +104,8 @@ class CodeSurrogates:
         match = _EXTENSION.fullmatch(text)
         main, mark, extension = match.groups() if match and re.search(r"\d", match[1]) else (text, "", "")
         digits = "".join(char for char in main if char.isdigit())
-        if not digits:
+        words = re.findall(r"[^\W\d_]{2,}", main)
+        if not digits or any(word.lower() not in listed("code_labels") for word in words):
             return None
         for attempt in range(ATTEMPTS):
             new = self._phone_digits(digits, main.lstrip("( ").startswith("+"), attempt)
