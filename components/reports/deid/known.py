@@ -8,13 +8,16 @@ built per study, which keeps the cost at one dictionary look-up a token.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import accumulate
 
 from components.reports.deid.dates import MONTHS, Day, parse_day
 from components.reports.deid.note import Note, fold
 from components.reports.deid.span import Span, StudyContext
+from components.reports.deid.wordlists import STOP, WORD, default_lists
 from components.reports.lexicon import word_set, words
 
 NAME_KINDS = frozenset({"PATIENT", "STAFF", "PERSON", "NAME", "PHYSICIAN", "OPERATOR", "RELATIVE"})
@@ -31,6 +34,36 @@ Phrase = tuple[tuple[str, ...], str, str, bool]
 
 def _tokens(value: str) -> list[str]:
     return [match.group() for match in _WORD.finditer(fold(value).lower())]
+
+
+_WIDE = str.maketrans(
+    {
+        "ü": "ue",
+        "ö": "oe",
+        "ä": "ae",
+        "ø": "oe",
+        "å": "aa",
+        "ß": "ss",
+        "æ": "ae",
+        "œ": "oe",
+        "þ": "th",
+        "ð": "dh",
+    }
+)
+_NARROW = (("ue", "u"), ("oe", "o"), ("ae", "a"), ("aa", "a"), ("ss", "s"), ("th", "t"), ("dh", "d"))
+_NOT_INITIALS = frozenset(
+    {"ap", "pa", "iv", "mr", "ct", "us", "md", "rn", "np", "er", "ed", "am", "pm", "le", "la", "ll"}
+)
+
+
+def spellings(value: str) -> tuple[str, ...]:
+    """A name as it is, with its letters written out (`Mueller` for `Müller`), and drawn together again."""
+    wide = value.lower().translate(_WIDE)
+    found = {value: None, wide: None}
+    for pair, letter in _NARROW:
+        if pair in wide:
+            found[wide.replace(pair, letter)] = None
+    return tuple(found)
 
 
 def _name_phrases(value: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
@@ -61,9 +94,25 @@ def _name_phrases(value: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
         joined = re.findall(r"[^\W_]+(?:['-][^\W_]+)+", fold(value).lower())
         for compound in joined:
             yield ("".join(_WORD.findall(compound)),), "name.joined", False
+    if len(parts) > 2:
+        first, *middle, last = parts
+        short = [name[0] for name in middle]
+        yield (first, *short, last), "name.full", False
+        yield (last, first, *short), "name.full", False
+        yield (first[0], *short, last), "name.initial", False
+        yield (last, first[0], *short), "name.initial", False
+        if family_first:
+            yield (parts[1], *(name[0] for name in parts[2:]), parts[0]), "name.full", False
+            yield (parts[1][0], *(name[0] for name in parts[2:]), parts[0]), "name.initial", False
+    if len(parts) > 1:
+        for order in (parts, [*parts[1:], parts[0]] if family_first else parts):
+            initials = tuple(name[0] for name in order)
+            if "".join(initials) not in _NOT_INITIALS:
+                yield initials, "name.initials", False
     for part in parts:
         if len(part) >= 2:
-            yield (part,), "name.part", len(part) < 3 or part in ambiguous or part in stop
+            plain = default_lists().flags(part) & (WORD | STOP)
+            yield (part,), "name.part", len(part) < 3 or part in ambiguous or part in stop or bool(plain)
 
 
 def _date_phrases(day: Day) -> Iterator[tuple[str, ...]]:
@@ -87,6 +136,15 @@ def _date_phrases(day: Day) -> Iterator[tuple[str, ...]]:
             (name, year),
             (name, "of", year),
         )
+        yield from (
+            (ordinal, "of", name, year),
+            (str(day.day), "of", name, year),
+            (str(day.day), "de", name, "de", year),
+        )
+    for m in sorted(months):
+        yield from ((m, year), (year, m))
+    yield (str(day.day), "thang", str(day.month), "nam", year)
+    yield (f"{short}{day.month:02d}{day.day:02d}",)
     yield (f"{year}{day.month:02d}{day.day:02d}",)
     yield (f"{day.day:02d}{day.month:02d}{year}",)
     yield (f"{day.month:02d}{day.day:02d}{year}",)
@@ -128,7 +186,8 @@ def phrases(identities: tuple[tuple[str, str], ...]) -> dict[str, list[Phrase]]:
             continue
         if kind in NAME_KINDS:
             plain = fold(value).replace("'", "")
-            for tokens, rule, careful in (*_name_phrases(value), *_name_phrases(plain)):
+            forms = (*spellings(value), plain)
+            for tokens, rule, careful in (phrase for form in forms for phrase in _name_phrases(form)):
                 keep(
                     tokens,
                     "PATIENT" if kind == "PATIENT" else "STAFF" if kind != "PERSON" else kind,
@@ -200,6 +259,8 @@ class KnownPhi:
                         continue
                     if rule == "name.initial" and not self._initial_fits(text, number, sequence):
                         continue
+                    if rule == "name.initials" and not _initials_fit(text, number, size):
+                        continue
                 elif careful and not is_person_here(text, number):
                     continue
                 start, end = text.starts[number], text.ends[number + size - 1]
@@ -207,15 +268,87 @@ class KnownPhi:
                 advance = size
                 break
             number += advance
-        return spans
+        return spans + _broken_up(text, study.identities, self.name)
 
     @staticmethod
     def _initial_fits(text: Note, number: int, sequence: tuple[str, ...]) -> bool:
         """An initial must be a capital beside a capital, so that `a white area` is not `A. White`."""
-        first, second = text.token(number), text.token(number + 1)
         if "\n" in text.gap(number):
             return False
         if len(sequence[1]) == 1 and _DEGREE_AFTER.match(text.view, text.starts[number + 1]):
             return False
-        initial, full = (first, second) if len(sequence[0]) == 1 else (second, first)
-        return initial.isupper() and full[0].isupper()
+        written = [text.token(number + k) for k in range(len(sequence))]
+        return all(word[0].isupper() for word in written)
+
+
+def _initials_fit(text: Note, number: int, size: int) -> bool:
+    """`J.S.` or `J. S.`: capitals, each with a full stop."""
+    for place in range(number, number + size):
+        if not text.token(place).isupper() or text.view[text.ends[place] : text.ends[place] + 1] != ".":
+            return False
+    return all(text.gap(place) in (".", ". ") for place in range(number, number + size - 1))
+
+
+Needle = tuple[str, str, str]
+
+
+@lru_cache(maxsize=1024)
+def needles(identities: tuple[tuple[str, str], ...]) -> tuple[Needle, ...]:
+    """(letters and digits without any gap, kind, rule) of what is sought however a text breaks it up."""
+    found: dict[str, Needle] = {}
+    flags = default_lists().flags
+    for kind, value in identities:
+        kind = kind.upper()
+        if kind in NAME_KINDS:
+            label = "PATIENT" if kind == "PATIENT" else "STAFF" if kind != "PERSON" else kind
+            for form in spellings(value):
+                parts = [part for part in _tokens(form) if part not in _TITLES]
+                orders = [parts, parts[::-1], parts[1:] + parts[:1]] if len(parts) > 1 else []
+                joined = ["".join(order) for order in orders]
+                joined += [part for part in parts if len(part) > 5 and not flags(part) & (WORD | STOP)]
+                for text in joined:
+                    if len(text) > 5:
+                        found.setdefault(text, (text, label, "name.broken"))
+        elif kind in ID_KINDS:
+            text = "".join(_tokens(value))
+            digits = "".join(char for char in text if char.isdigit())
+            for needle in (text, digits, digits.lstrip("0")):
+                if len(needle) > 4 and any(map(str.isdigit, needle)):
+                    found.setdefault(needle, (needle, kind, "id.broken"))
+    return tuple(found.values())
+
+
+def _broken_up(text: Note, identities: tuple[tuple[str, str], ...], layer: str) -> list[Span]:
+    """Known values that spaces, hyphens or line breaks cut into other tokens: `Smi th`, `00-48 29.13`."""
+    sought = needles(identities)
+    if not sought:
+        return []
+    words = text.words
+    squeezed = "".join(words)
+    begins: list[int] = []
+    spans: list[Span] = []
+    for needle, kind, rule in sought:
+        place = squeezed.find(needle)
+        while place >= 0:
+            if not begins:
+                begins = list(accumulate((len(word) for word in words), initial=0))
+            span = _between(text, begins, place, needle)
+            if span:
+                spans.append(Span(*span, kind, layer, rule, 1.0))
+            place = squeezed.find(needle, place + len(needle))
+    return spans
+
+
+def _between(text: Note, begins: list[int], place: int, needle: str) -> tuple[int, int] | None:
+    """Where `[place, place + len(needle))` of the squeezed text lies, if it begins and ends as a word may."""
+    first = bisect_right(begins, place) - 1
+    last = bisect_right(begins, place + len(needle) - 1) - 1
+    inside, tail = place - begins[first], begins[last + 1] - place - len(needle)
+    word, end = text.words[first], text.words[last]
+    if inside and not (word[inside - 1].isalpha() and needle[0].isdigit()):
+        return None
+    if tail and not (end[len(end) - tail].isalpha() and needle[-1].isdigit()):
+        return None
+    if any(len(text.gap(k)) > 4 or text.gap(k).count("\n") > 1 for k in range(first, last)):
+        return None
+    return text.starts[first] + inside, text.ends[last] - tail
