@@ -51,7 +51,7 @@ _DOUBT_BEFORE = (
     r"\bassess for\b|\bequivocal\b|\bindeterminate for\b|\bpotential(?:ly)?\b|\bpresumed\b|\bpresumably\b|"
     r"\bworrisome for\b|\bwhether\b|\bunclear if\b|\b(?:un)?certain (?:if|for)\b|^should (?:an?|the|any|"
     r"there)\b|\bperhaps\b"
-    r"|\bfavou?r(?:s|ed|ing)?\b|\?|\bif\b|\bunlikely\b|\bless likely\b|\bdoubtful\b|"
+    r"|(?<!in )\bfavou?r(?:s|ed|ing)?\b|\?|\bif\b|\bunlikely\b|\bless likely\b|\bdoubtful\b|"
     r"\bshould be (?:considered|excluded)\b|\bapparent\b|\braises? the (?:possibility|question)\b|"
     r"\bcompatible with either\b"
 )

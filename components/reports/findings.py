@@ -93,6 +93,7 @@ _NORMAL = re.compile(
 _NEGATIVE_START = re.compile(
     r"^(?:\W|\d+[.)])*(?:there (?:is|are|was|were|has been) )?(?:no|without|negative for|absence of)\b"
 )
+_SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
 _SIDE = re.compile(
     r"\b(?:(?P<both>bilateral\w*|both|bibasilar|biapical)|(?P<left>left(?:-sided)?|lingula\w*)|"
@@ -123,6 +124,8 @@ class _Rule:
     exclude_after: re.Pattern[str] | None
     absent: re.Pattern[str] | None
     reject: re.Pattern[str] | None
+    measured: re.Pattern[str] | None
+    min_mm: float
 
 
 @cache
@@ -148,6 +151,8 @@ def _rules() -> tuple[_Rule, ...]:
                 pattern(entry.get("exclude_after")),
                 pattern(entry.get("absent"), whole=True),
                 pattern(entry.get("reject")),
+                pattern(entry.get("measured"), whole=True),
+                float(entry.get("min_mm", 0)),
             )
         )
     return tuple(rules)
@@ -199,10 +204,27 @@ def _status(rule: _Rule, lower: str) -> tuple[str, tuple[int, int]]:
             continue
         if _RANK[status] > _RANK[best]:
             best, span = status, match.span()
+    if rule.measured and _RANK[best] < _RANK[PRESENT]:
+        best, span = _measured(rule, lower, best, span)
     normal = rule.absent.search(lower) if best == NOT_MENTIONED and rule.absent else None
     if normal:
         said = assertion(lower, normal.start(), normal.end())
         return (ABSENT if said == PRESENT else UNCERTAIN), normal.span()
+    return best, span
+
+
+def _measured(rule: _Rule, lower: str, best: str, span: tuple[int, int]) -> tuple[str, tuple[int, int]]:
+    """A thing that counts from a size on (a lymph node of 10 mm): present where the sentence gives that size."""
+    for match in rule.measured.finditer(lower) if rule.measured else ():
+        sizes = [
+            float(number.replace(",", ".")) * (10 if unit == "cm" else 1)
+            for number, unit in _SIZE.findall(lower[match.start() : match.end() + 60])
+        ]
+        status = assertion(lower, match.start(), match.end()) if sizes else UNASSESSED
+        if status == PRESENT and max(sizes) < rule.min_mm:
+            status = ABSENT
+        if status != UNASSESSED and _RANK[status] > _RANK[best]:
+            best, span = status, match.span()
     return best, span
 
 

@@ -214,7 +214,7 @@ def test_sentences_of_hand_written_cases() -> None:
     assert boundaries_f1(sentence_cases(CASES / "sentences_held_out.txt"), sentence_spans)["f1"] >= 0.99
 
 
-@pytest.mark.parametrize("name", ["traps", "traps_held_out", "traps_final"])
+@pytest.mark.parametrize("name", ["traps", "traps_held_out", "traps_final", "traps_last"])
 def test_traps(name: str) -> None:
     cases = trap_cases(CASES / f"{name}.tsv")
     wrong = []
