@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from components.base.errors import ConfigError, InputError
 from components.pretraining.schedule import Draw
 from components.pretraining.settings import Augment
 from components.pretraining.studies import Study
@@ -178,6 +179,31 @@ def jitter(
     if augment.noise:
         changed += np.float32(noise * augment.noise) * rng.standard_normal(volume.shape, dtype=np.float32)
     return np.clip(changed, np.float32(limits[0]), np.float32(limits[1]))
+
+
+def require_inputs(
+    needs: Mapping[str, frozenset[str]], studies: Sequence[Study], organ_mask: str | None
+) -> None:
+    """Refuse an objective that would never find in a batch what it reads, instead of leaving it out in silence.
+
+    Args:
+        needs: by objective, the batch keys that it reads.
+        studies: those of the train split.
+        organ_mask: the label map that the dataset brings along.
+    """
+    for name, keys in sorted(needs.items()):
+        if "structured" in keys and all(study.structured is None for study in studies):
+            raise InputError(
+                f"the objective {name} reads structured reports, there are none",
+                rule="pretrain.structured",
+                fix="run the stage section again: it writes structured.parquet",
+            )
+        if "organ_masks" in keys and organ_mask is None:
+            raise ConfigError(
+                f"the objective {name} reads label maps, pretrain.organ_mask names none",
+                rule="pretrain.organ_mask",
+                fix="set pretrain.organ_mask to a label map of the store, for instance organs",
+            )
 
 
 def collator(tokenizer: ReportTokenizer) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:

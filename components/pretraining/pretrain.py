@@ -32,6 +32,7 @@ __all__ = ["MALLOC", "STEP", "Params", "run"]
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:
     """Train, keep the encoder, and answer the metrics."""
     from components.pretraining.checkpoint import CheckpointStore
+    from components.pretraining.data import require_inputs
     from components.pretraining.devices import is_split, make_fabric, weight_tensors
     from components.pretraining.engine import Trainer
     from components.pretraining.module import PretrainModule, make_objectives
@@ -59,6 +60,8 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
         cohort.count("train", paired=False),
     )
     objectives = make_objectives(params.objectives, encoder, params.seed)
+    needs = {name: cast("Any", objective).needs for name, objective in objectives.items()}
+    require_inputs(needs, cohort.splits["train"], params.organ_mask)
     module = PretrainModule(encoder, objectives, params.seed, params.micro_batch_size, fabric.global_rank)
     place, on_gpu = (fabric.global_rank, fabric.world_size), fabric.device.type == "cuda"
     data = Data(params, context, contract, tokenizer, cohort, *place, pinned=on_gpu)

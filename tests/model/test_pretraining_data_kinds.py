@@ -12,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.base.errors import ConfigError, InputError
 from components.base.files import write_table
 from components.encoders.tokenization import ReportTokenizer
-from components.pretraining.data import StudyDataset, collator
+from components.objectives import OBJECTIVES
+from components.pretraining.data import StudyDataset, collator, require_inputs
 from components.pretraining.schedule import (
     Draw,
     Schedule,
@@ -384,6 +386,20 @@ def test_sentences_are_shortened_and_shuffled_without_moving_a_voxel(root: Path)
     assert len(orders) > 5
     assert max(lengths) > 0
     assert min(lengths) >= 0
+
+
+def test_an_objective_without_its_input_is_refused(root: Path, plain: Path) -> None:
+    """Not left out in silence: the message names the objective and what to do."""
+    needs = {name: OBJECTIVES.get(name).needs for name in ("report_contrast", "opposite_sentence")}
+    with_table, without = dataset(root).studies, dataset(plain).studies
+    require_inputs(needs, with_table, None)
+    require_inputs({"rotation": OBJECTIVES.get("rotation").needs}, without, None)
+    with pytest.raises(InputError, match="opposite_sentence reads structured reports"):
+        require_inputs(needs, without, None)
+    organs = {"organ_contrast": OBJECTIVES.get("organ_contrast").needs}
+    require_inputs(organs, with_table, "organs")
+    with pytest.raises(ConfigError, match="organ_contrast reads label maps"):
+        require_inputs(organs, with_table, None)
 
 
 def test_a_run_of_all_kinds_goes_through_the_stage(root: Path, tmp_path: Path) -> None:
