@@ -87,7 +87,8 @@ BEFORE_FINDINGS = frozenset(
     {"exam", "indication", "technique", "comparison", "header", "other", "limitations"}
 )
 _FIRST_WORD = re.compile(rf"{L}+|[*=_#-]")
-_SPECIAL = re.compile(r"[:\uff1a\[\]\u3011}\t<*_=>|\u00a0\u2013\u2014]| -|[.!?)] [^\W\d_a-z]{2}")
+_SPECIAL = re.compile(r"[:\uff1a\[\]\u3011}\t<*_=>|\u00a0\u2013\u2014]")
+_SHOUTED = re.compile(r"[.!?)] [^\W\d_a-z]{2}")
 _PROSE = re.compile(r" ?(?:(?P<small>[a-z]+)|(?P<word>[A-Z][a-z]*) (?P<next>\w*))")
 _CLOSERS = frozenset("*_=~])}\u3011 \u00a0\t")
 _ALONE_ENDS = f"{BLANK}*_=~#-."
@@ -131,17 +132,17 @@ class Line(NamedTuple):
 def is_plain(content: str, after_blank: bool) -> bool:
     """Whether a line is prose for certain, told quickly: such lines hold no heading, and most lines are such."""
     match = _PROSE.match(content)
-    if match is None or _SPECIAL.search(content) or "  " in content:
+    if match is None or _SPECIAL.search(content) or "  " in content or " -" in content:
         return False
     if match["small"]:
-        return not after_blank and match["small"] not in _LINE_OPENERS
+        return not after_blank and match["small"] not in _LINE_OPENERS and not _SHOUTED.search(content)
     spaces = content.count(" ")
     if spaces < 4 or (spaces < MAX_ALONE_WORDS and content[-1] not in ".,;"):
         return False
     word = match["word"].lower()
     if word in _ARTICLES:
         word = match["next"].lower()
-    return word not in _LINE_OPENERS
+    return word not in _LINE_OPENERS and not _SHOUTED.search(content)
 
 
 def line_mark(line: Line, current: str) -> Mark | None:

@@ -26,9 +26,14 @@ _BEGINS = frozenset({"exam", "indication", "technique", "comparison"})
 _NONE = re.compile(
     r"(?:none|n/?a|nan|null|nil|unknown|unavailable|as above|see above|not (?:available|"
     r"applicable|provided|given|stated|specified)|none (?:available|provided|given|stated)|"
-    r"no (?:prior|previous|comparison|relevant)[\w -]{0,40}(?:available)?|[-_.=*]+)[.,;]?",
+    r"no (?:relevant )?(?:(?:prior|previous|comparison|outside)s?(?: (?:relevant |available )?(?:ct|mri?|pet|"
+    r"stud(?:y|ies)|exam\w*|imaging|images?|films?|scans?|radiographs?|comparisons?|reports?)[\w -]{0,40})?|clinical \w+|history)"
+    r"(?: (?:is |are |was |were )?(?:available|provided|given|stated))?(?: for comparison)?|"
+    r"yok(?:tur)?|keine?(?: (?:vor|vergleich|angabe)\w*)?|aucune?(?: (?:examen|comparaison)[\w -]{0,30})?|ningun[oa]|"
+    r"no disponibles?|sin (?:estudios?|comparaci|antecedente|informaci)[\w -]{0,30}|không(?: có)?|[-_.=*]+)[.,;]?",
     re.IGNORECASE,
 )
+_NONE_BEGINS = frozenset("nNuUaAsSyYkK-_.=*")
 COLUMNS = {
     "indication": "CLINICAL INFORMATION",
     "technique": "TECHNIQUE",
@@ -142,7 +147,7 @@ def compose(columns: Mapping[str, str | None]) -> str:
 def _reason(body: str) -> str | None:
     if not body:
         return "empty"
-    if len(body) <= 60 and _NONE.fullmatch(body):
+    if len(body) <= 60 and body[0] in _NONE_BEGINS and _NONE.fullmatch(body):
         return "none_stated"
     if len(body) <= 60 and body[0] == "[" and not re.search(r"[A-Za-z0-9]", _TAG.sub("", body)):
         return "redacted"
