@@ -93,7 +93,9 @@ def _name_phrases(value: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
                 yield (part, other[0]), "name.initial", False
         joined = re.findall(r"[^\W_]+(?:['-][^\W_]+)+", fold(value).lower())
         for compound in joined:
-            yield ("".join(_WORD.findall(compound)),), "name.joined", False
+            tokens = tuple(_WORD.findall(compound))
+            yield ("".join(tokens),), "name.joined", False
+            yield tokens, "name.full", False  # beside an initial, where its parts alone are words
     if len(parts) > 2:
         first, *middle, last = parts
         short = [name[0] for name in middle]
