@@ -110,7 +110,7 @@ def analyse(key: str, text: str, findings_from: Sequence[str]) -> Rows:
     all_parts: list[Subsection] = []
     order = 0
     for section in sections(text):
-        rows["sections"].append({"study_key": key, **vars(section)})
+        rows["sections"].append({"study_key": key, **section._asdict()})
         if section.reason is not None:
             continue
         told = section.name in findings_from
@@ -118,8 +118,8 @@ def analyse(key: str, text: str, findings_from: Sequence[str]) -> Rows:
         all_parts += parts
         for part in parts:
             place = {"heading_start": part.heading_start, "start": part.start, "end": part.end}
-            words = {"region": part.region, "text": text[part.start : part.end]}
-            rows["subsections"].append({"study_key": key, "section_order": section.order, **place, **words})
+            said = {"region": part.region, "text": text[part.start : part.end]}
+            rows["subsections"].append({"study_key": key, "section_order": section.order, **place, **said})
         for start, end in sentence_spans(text, section.start, section.end):
             sentence = text[start:end]
             about = {"polarity": "neutral", "region": "other"}

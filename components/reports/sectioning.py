@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from components.reports.inline import inline_ending, inline_marks, may_hold
 from components.reports.layouts import BLANK, PART, Line, Mark, is_plain, line_mark
@@ -27,7 +27,8 @@ _NONE = re.compile(
     r"(?:none|n/?a|nan|null|nil|unknown|unavailable|as above|see above|not (?:available|"
     r"applicable|provided|given|stated|specified)|none (?:available|provided|given|stated)|"
     r"no (?:relevant )?(?:(?:prior|previous|comparison|outside)s?(?: (?:relevant |available )?(?:ct|mri?|pet|"
-    r"stud(?:y|ies)|exam\w*|imaging|images?|films?|scans?|radiographs?|comparisons?|reports?)[\w -]{0,40})?|clinical \w+|history)"
+    r"stud(?:y|ies)|exam\w*|imaging|images?|films?|scans?|radiographs?|comparisons?|reports?)[\w -]{0,40})?|"
+    r"clinical \w+|history)"
     r"(?: (?:is |are |was |were )?(?:available|provided|given|stated))?(?: for comparison)?|"
     r"yok(?:tur)?|keine?(?: (?:vor|vergleich|angabe)\w*)?|aucune?(?: (?:examen|comparaison)[\w -]{0,30})?|ningun[oa]|"
     r"no disponibles?|sin (?:estudios?|comparaci|antecedente|informaci)[\w -]{0,30}|không(?: có)?|[-_.=*]+)[.,;]?",
@@ -43,8 +44,7 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A section: its heading begins at `heading_start`, its trimmed body is `[start, end)`.
 
     Section i covers `[heading_start_i, heading_start_{i+1})`. `part` is 0 in the report and counts addenda.
