@@ -42,6 +42,7 @@ class PlainVelvet(nn.Module):
             patch_norm=False,
             spatial_dims=3,
             downsample="merging",
+            use_checkpoint=size.gradient_checkpointing,
         )
         self.swin.load_state_dict(self.model.vision.backbone.state_dict())
         self.weights = {name: float(head.params.weight) for name, head in self.heads.items()}
