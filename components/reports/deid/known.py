@@ -93,9 +93,9 @@ def _name_phrases(value: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
                 yield (part, other[0]), "name.initial", False
         joined = re.findall(r"[^\W_]+(?:['-][^\W_]+)+", fold(value).lower())
         for compound in joined:
-            tokens = tuple(_WORD.findall(compound))
-            yield ("".join(tokens),), "name.joined", False
-            yield tokens, "name.full", False  # beside an initial, where its parts alone are words
+            pieces = tuple(_WORD.findall(compound))
+            yield pieces, "name.full", False
+            yield ("".join(pieces),), "name.joined", False
     if len(parts) > 2:
         first, *middle, last = parts
         short = [name[0] for name in middle]

@@ -21,7 +21,8 @@ def after_title(scan: Scan, number: int) -> list[Found]:
     if not _is_title(scan, number, word):
         return []
     kind, at = cues().titles[word], number + 1
-    while at < len(scan.words) and (scan.words[at] in cues().chain or scan.words[at] in cues().titles):
+    limit = min(len(scan.words), number + 7)
+    while at < limit and (scan.words[at] in cues().chain or scan.words[at] in cues().titles):
         after = scan.view[scan.ends[at] : scan.ends[at] + 1]
         if (
             scan.gap(at - 1) not in _BETWEEN
