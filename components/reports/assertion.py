@@ -7,6 +7,7 @@ semicolon, a new clause); a cue after it reaches back within the clause; the nea
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from functools import lru_cache
 
 PRESENT, ABSENT, UNCERTAIN = "present", "absent", "uncertain"
@@ -215,7 +216,9 @@ def assertion(sentence: str, start: int, end: int) -> str:
         return ABSENT
     if _holds(clause, _DOUBT_STEMS) and _DOUBT_AFTER.search(clause):
         return UNCERTAIN
-    for begin, finish, status in reversed(_cues(sentence)):
+    cues = _cues(sentence)
+    for number in range(bisect_left(cues, (start,)) - 1, -1, -1):
+        begin, finish, status = cues[number]
         if finish > start:
             if begin < start < finish:
                 return status

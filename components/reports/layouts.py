@@ -187,8 +187,9 @@ def _dressed(line: Line, head: str, plain: str, current: str) -> Mark | None:
     first = _STOPS.search(head, 0, 100)
     if first is None and not _may_stand_alone(line, plain):
         return None
-    prefix = _PREFIX.match(head)
-    begin = prefix.end() if prefix else 0
+    # a word of small letters after its capital begins at once: nothing stands before it
+    prefix = None if plain[:1].isalpha() and plain[1:2].islower() else _PREFIX.match(head)
+    begin = prefix.end() if prefix else len(head) - len(plain)
     stop = _stop(head, begin, first)
     if stop is None or stop.start() - begin < 2:
         return None

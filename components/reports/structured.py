@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 POSITIVE, NEGATIVE = "positive", "negative"
 REGION_NAMES = (*(name for name, _ in REGIONS), "other")
 MAX_BARE_WORDS = 4
+MAX_SENTENCE = 2000  # characters; a longer one is no sentence, and stays whole
 _PLACE = {name: place for place, name in enumerate(REGION_NAMES)}
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.)](?!\d)|[-*\u2022\u25cf\u00b7\u2013])\s*")
 _JOINT = re.compile(
@@ -84,9 +85,11 @@ def _label(heading: str) -> str:
 
 def clauses(sentence: str) -> list[str]:
     """The sentence, or its clauses as sentences where one of them affirms and another denies."""
+    if len(sentence) > MAX_SENTENCE:
+        return [sentence]
     spans, begin = [], 0
     for joint in _JOINT.finditer(sentence):
-        tail = sentence[joint.end() :].lower()
+        tail = sentence[joint.end() : joint.end() + 120].lower()
         if tail.startswith(("without", "with no")) and not ABNORMAL.search(tail):
             continue  # `unchanged without growth` denies no finding
         if sentence[begin : joint.start()].strip(" .,;"):

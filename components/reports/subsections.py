@@ -6,6 +6,7 @@ They lie inside a section and never end it; each carries the region of `lexicon/
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,5 +61,7 @@ def subsections(text: str, start: int, end: int) -> list[Subsection]:
 
 def subsection_of(parts: Sequence[Subsection], start: int, end: int) -> Subsection | None:
     """The part of the sentence `[start, end)`: whose heading is in it (`2. LIVER: normal`), or that holds it."""
-    inside = next((part for part in parts if start <= part.heading_start < end), None)
-    return inside or next((part for part in parts if part.heading_start <= start < part.end), None)
+    place = bisect_left(parts, start, key=lambda part: part.heading_start)
+    if place < len(parts) and parts[place].heading_start < end:
+        return parts[place]
+    return parts[place - 1] if place and start < parts[place - 1].end else None

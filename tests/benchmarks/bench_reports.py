@@ -46,6 +46,17 @@ def per_second(function: Callable[[str], object], texts: list[str], repeats: int
     return round(repeats * sum(map(len, texts)) / REPORT_BYTES / spent, 1)
 
 
+def fastest_per_second(function: Callable[[str], object], texts: list[str], repeats: int) -> float:
+    """The same from each text's fastest pass: what a core does that other work does not disturb."""
+    fastest = [float("inf")] * len(texts)
+    for _ in range(repeats):
+        for number, text in enumerate(texts):
+            started = time.perf_counter()
+            function(text)
+            fastest[number] = min(fastest[number], time.perf_counter() - started)
+    return round(sum(map(len, texts)) / REPORT_BYTES / sum(fastest), 1)
+
+
 def quality(notes: Notes) -> dict[str, float | int | None]:
     """Scores of de-identification with nothing known of the studies."""
     deidentify, total = Deidentifier(), Tally()
@@ -78,6 +89,11 @@ def split(text: str) -> None:
     """Sections and their sentences."""
     for section in sections(text):
         sentence_spans(text, section.start, section.end)
+
+
+def analysed(text: str) -> object:
+    """All tables of the stage for one report."""
+    return analyse("k", text, ("findings", "impression"))
 
 
 def cut(text: str) -> list[tuple[str, int, int]]:
@@ -173,9 +189,9 @@ def main() -> int:
     texts = [text for text, _ in phantom]
     result: dict[str, object] = {
         "sections_sentences_per_s": per_second(split, texts, 5),
-        "section_stage_per_s": per_second(
-            lambda text: analyse("k", text, ("findings", "impression")), texts, 1
-        ),
+        "sections_sentences_per_s_fastest": fastest_per_second(split, texts, 20),
+        "section_stage_per_s": per_second(analysed, texts, 1),
+        "section_stage_per_s_fastest": fastest_per_second(analysed, texts, 5),
         "sectioning": sectioning_quality(),
     }
     if not only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,20 @@ def test_ct_rates_columns_and_the_raw_text_give_the_same_records(cells: tuple[st
                 f"{words.get(name, name.capitalize())}{after}{text}" for name, text in given_text.items()
             )
             assert [(item.name, item.text) for item in sections(raw)] == records
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["LUNGS: a. ", "no nodule ", "nodule, ", "no effusion, a nodule and ", "effusion; ", "TECHNIQUE: x\n"],
+)
+def test_time_is_not_quadratic(unit: str) -> None:
+    """Sixteen times the text: 16 times as long where time is linear, 256 times where it is quadratic."""
+
+    def seconds(size: int) -> float:
+        text = "FINDINGS: " + unit * (size // len(unit))
+        started = time.process_time()
+        section.analyse("k", text, ("findings", "impression"))
+        return time.process_time() - started
+
+    ratios = (seconds(24_000) / max(seconds(1_500), 2e-3) for _ in range(3))
+    assert any(ratio < 80 for ratio in ratios)
