@@ -29,7 +29,7 @@ repro: install ## the same chain through DVC alone
 real: install ## the whole chain on real CTs and reports in ../shared/data/sts_cohort
 	$(BIN)/python -m flows pretrain --preset sts
 
-ablation: install ## train and compare the arms of the block `ablation` of params.yaml
+ablation: install ## train and compare the arms of flows/ablation/ablations.yaml
 	$(BIN)/python -m flows.ablation
 
 lint: install ## style, layout and import rules

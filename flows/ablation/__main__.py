@@ -1,4 +1,4 @@
-"""Run or go on with an ablation of params.yaml: `python -m flows.ablation [NAME] [--arms A B] [--out FOLDER]`."""
+"""Run or go on with an ablation of ablations.yaml: `python -m flows.ablation [NAME] [--arms A B] [--out FOLDER]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.base.errors import VelvetError
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="flows.ablation", description=(__doc__ or "").splitlines()[0])
-    top.add_argument("name", nargs="?", default="phantom", help="an entry of the block `ablation`")
+    top.add_argument("name", nargs="?", default="phantom", help="an entry of `ablations`")
     top.add_argument("--arms", nargs="+", metavar="ARM", help="these arms only")
     top.add_argument("--out", type=Path, help="default: artifacts/ablation/NAME below the root")
     top.add_argument("--dry-run", action="store_true", help="list the cells and what is done")
@@ -24,18 +24,17 @@ def parser() -> argparse.ArgumentParser:
 
 def run(name: str, arms: Sequence[str] | None, out: Path | None, dry: bool) -> int:
     """Plan, run what is missing, write the tables and pictures."""
-    from components.base.config import PARAMS_FILE, load_params
     from components.base.files import write_bytes, write_text
     from components.evaluation.ablation import aggregate
     from components.evaluation.ablation_page import curves_picture, markdown, picture, table_csv
     from components.evaluation.statistics import Bootstrap
-    from flows.ablation.plan import make_plan
+    from flows.ablation.plan import load_values, make_plan
     from flows.ablation.run import describe, git_state, run_plan, work_folder
     from flows.environment import project_root
     from flows.workspace import exclusive
 
     root = project_root()
-    plan = make_plan(root, load_params(root / PARAMS_FILE), name, arms)
+    plan = make_plan(root, load_values(root), name, arms)
     if dry:
         for cell in plan.cells:
             done = (work_folder(root) / "cells" / cell.key / "result.json").exists()

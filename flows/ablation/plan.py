@@ -1,4 +1,4 @@
-"""What an ablation is made of: arms from params.yaml; a cell an arm and seed, keyed by what its result depends on."""
+"""What an ablation is made of: arms from ablations.yaml; a cell an arm, seed and fold, keyed by what it depends on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from typing import Any
 
 from pydantic import Field
 
-from components.base.config import Config, difference, fingerprint, lookup, parse, with_overrides, with_preset
+from components.base.config import (
+    PARAMS_FILE,
+    Config,
+    difference,
+    fingerprint,
+    load_params,
+    lookup,
+    parse,
+    with_overrides,
+    with_preset,
+)
 from components.base.errors import ConfigError
 from components.base.stages import STAGES
 from components.base.validate import check_blocks
@@ -24,6 +34,20 @@ ROOMS = ("base", "cohort", "reports", "volumes")
 CELL_ROOMS = ("encoders", "objectives", "pretraining", "downstream", "evaluation")
 
 
+def load_values(root: Path) -> dict[str, Any]:
+    """params.yaml with the presets of ablations.yaml beside its own, and the ablations as the block `ablation`."""
+    values = load_params(root / PARAMS_FILE)
+    more = load_params(Path(__file__).with_name("ablations.yaml"))
+    doubled = sorted(set(values["presets"]) & set(more["presets"]))
+    if doubled:
+        raise ConfigError(
+            f"the preset {doubled[0]} is in params.yaml and in ablations.yaml",
+            rule="ablation.preset",
+            fix="give one of them another name",
+        )
+    return {**values, "presets": {**values["presets"], **more["presets"]}, "ablation": more["ablations"]}
+
+
 class Arm(Config):
     """One arm: a preset (with or without `/recipe`), overrides on top, and what a reader should call it."""
 
@@ -33,7 +57,7 @@ class Arm(Config):
 
 
 class Ablation(Config):
-    """An entry of the block `ablation`: arms by name, the arm that differences are taken to, seeds and folds.
+    """An entry of `ablations`: arms by name, the arm that differences are taken to, seeds and folds.
 
     `folds` 0 keeps the split of the preset; 3 or more is a cross-validation by patient, every arm on every fold.
     `tasks` and `protocols` are the entries of `finetune` and `evaluate` that every cell runs. `jobs` cells run at

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.base.config import load_params, parse, with_preset
+from components.base.config import parse, with_preset
 from components.pretraining.settings import Params
-from flows.ablation.plan import make_plan
+from flows.ablation.plan import load_values, make_plan
 from tests.conftest import ROOT
 
 VELVET_ARMS = {
@@ -25,7 +25,7 @@ VELVET_ARMS = {
     "full",
 }
 COLIPRI_ARMS = {f"{arm}{osl}" for arm in ("c", "cr", "cm", "crm") for osl in ("", "_osl")}
-VALUES = load_params(ROOT / "params.yaml")
+VALUES = load_values(ROOT)
 
 
 def test_the_arms_of_both_methods_are_there() -> None:
