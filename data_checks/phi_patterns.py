@@ -142,8 +142,13 @@ def _name(value: str) -> Iterator[re.Pattern[str]]:
         orders = [parts, parts[::-1], [parts[0], parts[-1]], [parts[-1], parts[0]]]
         yield _phrase("|".join(gap.join(map(re.escape, order)) for order in orders))
     for part in parts:
-        if len(part) >= SHORTEST and part.lower() not in _words():
-            yield _phrase(f"{re.escape(part.capitalize())}|{re.escape(part)}", 0)
+        if len(part) < SHORTEST or part.lower() in _words():
+            continue
+        if part.lower() in _english():  # `Frame rate`: only a capital inside a sentence tells of a person
+            yield re.compile(rf"(?<=[a-z,] ){re.escape(part.capitalize())}(?![\w-])")
+        else:
+            forms = dict.fromkeys((part.capitalize(), part, part.upper()))
+            yield _phrase("|".join(map(re.escape, forms)), 0)
 
 
 @cache
@@ -152,6 +157,14 @@ def _words() -> frozenset[str]:
     from components.reports.lexicon import words
 
     return frozenset(words("ambiguous")) | frozenset(words("stop"))
+
+
+@cache
+def _english() -> frozenset[str]:
+    """Words of English and of radiology reports."""
+    from components.reports.lexicon import words
+
+    return words("english_words") | words("radiology_words")
 
 
 def _day(value: str) -> date | None:
