@@ -6,8 +6,10 @@ window is shifted.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from monai.networks.nets.swin_unetr import BasicLayer, get_window_size, window_partition
+from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, get_window_size, window_partition
 from torch import Tensor, nn
 
 from components.encoders.vision._window import LeanAttention
@@ -39,7 +41,7 @@ class Stage(nn.Module):
         self.blocks, self.downsample = layer.blocks, layer.downsample
         self.window_size, self.shift_size = layer.window_size, layer.shift_size
         for block in self.blocks:
-            block.attn = LeanAttention(block.attn)
+            block.attn = LeanAttention(cast("WindowAttention", block.attn))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, X, Y, Z] -> [B, 2 C, X / 2, Y / 2, Z / 2], each side rounded up."""

@@ -27,7 +27,7 @@ class LeanAttention(nn.Module):
         super().__init__()
         self.qkv, self.proj = attention.qkv, attention.proj
         self.relative_position_bias_table = attention.relative_position_bias_table
-        self.register_buffer("relative_position_index", attention.relative_position_index)
+        self.register_buffer("relative_position_index", cast("Tensor", attention.relative_position_index))
         self.num_heads, self.scale = attention.num_heads, attention.scale
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -55,12 +55,13 @@ class _Lean(torch.autograd.Function):
     """softmax(q k + bias + mask) v of `[N, h, n, d]`, in chunks of windows; bias `[h, n, n]` has a gradient."""
 
     @staticmethod
-    def forward(ctx: Any, *args: Tensor) -> Tensor:
-        query, _, value, *_ = args
-        ctx.save_for_backward(*args)
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value, bias, mask)
         mixed = torch.empty_like(value)
         for part in _chunks(query):
-            torch.bmm(_weights(*args, part), _flat(value, part), out=_flat(mixed, part))
+            torch.bmm(_weights(query, key, bias, mask, part), _flat(value, part), out=_flat(mixed, part))
         return mixed
 
     @staticmethod
@@ -70,7 +71,7 @@ class _Lean(torch.autograd.Function):
         for_query, for_key, for_value = (torch.empty_like(part) for part in (query, key, value))
         for_bias = torch.zeros_like(bias)
         for part in _chunks(query):
-            weights = _weights(query, key, value, bias, mask, part)
+            weights = _weights(query, key, bias, mask, part)
             torch.bmm(weights.mT, _flat(upper, part), out=_flat(for_value, part))
             inner = torch.bmm(_flat(upper, part), _flat(value, part).mT)
             scores = torch._softmax_backward_data(inner, weights, -1, weights.dtype)
@@ -91,9 +92,7 @@ def _flat(value: Tensor, part: slice) -> Tensor:
     return value[part].flatten(0, 1)
 
 
-def _weights(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor | None, part: slice
-) -> Tensor:
+def _weights(query: Tensor, key: Tensor, bias: Tensor, mask: Tensor | None, part: slice) -> Tensor:
     """The attention weights of a chunk, `[windows * h, n, n]`."""
     added = bias.expand(part.stop - part.start, *bias.shape)
     if mask is not None:
