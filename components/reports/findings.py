@@ -27,7 +27,8 @@ REGIONS = (
     ),
     (
         "vessels",
-        r"aort\w*|arter\w+|coronary|vascular|vena cava|embol\w+|aneurysm\w*|vessels?|veins?|atheroscl\w+",
+        r"aort(?!ocaval|opulmonary)\w*|arter\w+|coronary|vascular|vena cava|embol\w+|aneurysm\w*|vessels?|"
+        r"veins?|atheroscl\w+",
     ),
     (
         "lungs",
@@ -43,10 +44,13 @@ REGIONS = (
     (
         "abdomen",
         r"liver|hepatic|spleen|splenic|pancrea\w+|gallbladder|biliary|bile|kidneys?|renal|adrenals?|"
-        r"bowel|colon\w*|stomach|gastric|hiatal|hernia|append\w+|abdom\w+|ascites|periton\w+|"
-        r"mesent\w+|diverticul\w+|ureter\w*|hydronephrosis|duoden\w+",
+        r"bowel|colon\w*|stomach|gastric|hiatal|hernia|append\w+|abdom\w+|ascites|(?:retro)?periton\w+|"
+        r"mesent\w+|aortocaval|para-?aortic|paracolic|diverticul\w+|ureter\w*|hydronephrosis|duoden\w+",
     ),
-    ("pelvis", r"pelvi[sc]|bladder|uter(?:us|ine)|ovar\w+|adnexa\w*|prostat\w*|rectum|sigmoid|inguinal"),
+    (
+        "pelvis",
+        r"pelvi[sc]|iliac|bladder|uter(?:us|ine)|ovar\w+|adnexa\w*|prostat\w*|rectum|sigmoid|inguinal",
+    ),
     (
         "head_neck",
         r"brain|intracranial|ventric(?:les|ular)|midline|sinus(?:es)?|mastoid|orbit\w*|skull|"
@@ -57,7 +61,7 @@ REGIONS = (
         "bones",
         r"bones?|osseous|bony|vertebra\w*|spine|spinal|ribs?|sternum|fracture\w*|degenerative|"
         r"osteo\w+|disc|disk|scolio\w+|kypho\w+|lytic|sclerotic|femor\w+|humer\w+|tibia\w*|fibula\w*|"
-        r"joint|hip|knee|iliac|sacr\w+|scapula\w*|clavic\w+|carpal\w*|alignment|"
+        r"joint|hip|knee|iliac (?:bone|wing|crest)s?|sacr\w+|scapula\w*|clavic\w+|carpal\w*|alignment|"
         r"[ctls]\d{1,2}(?:-[ctls]?\d{1,2})?",
     ),
     (
@@ -81,7 +85,9 @@ ABNORMAL = re.compile(
     r"free (?:air|fluid)|ascites|metasta\w+|malignan\w+|carcinoma|lytic|sclerotic|compression|"
     r"bulg\w+|protrusion|herniat\w+|narrowing|displac\w+|deviat\w+|"
     r"atheroscl\w+|plaques?|hypodens\w+|hyperdens\w+|hypoattenuat\w+|abnormal\w*|injur\w+|trauma|"
-    r"defects?|pneumatocele\w*|bullae?|mosaic|septal|spondyl\w+|scolios\w+|polyps?|mucosal|"
+    r"ecta(?:sia|tic)|tortuo\w+|\w{3,}megaly|\w{3,}itis|necro\w+|cirrho\w+|kypho\w+|sclerosis|granulom\w+|"
+    r"swelling|swollen|disten\w+|hypertroph\w+|hyperplas\w+|malformation|varic\w+|defects?|pneumatocele\w*|"
+    r"bullae?|mosaic|septal|spondyl\w+|scolios\w+|polyps?|mucosal|"
     r"catheter\w*|pacemaker|stents?|clips|prosthe\w+|implants?|increased|decreased|suspicious|gas|"
     r"disease|leak\w*|dislocat\w+|subluxat\w+|shift)\b"
 )

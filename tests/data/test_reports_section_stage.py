@@ -154,3 +154,31 @@ def test_time_is_not_quadratic(unit: str) -> None:
 
     ratios = (seconds(24_000) / max(seconds(1_500), 2e-3) for _ in range(3))
     assert any(ratio < 80 for ratio in ratios)
+
+
+PIECES = st.sampled_from(
+    [
+        *("FINDINGS:", "LUNGS: Clear.", "Liver -", "IMPRESSION\n", "1. Nodule, no mass.", "\n", "\n\n", " "),
+        *("ADDENDUM:", "T8: Wedge.", "No effusion; emphysema without bullae.", "Akciğerler: Normal."),
+        *("**Findings**", "CT HEAD\n", "None.", "İıß", "\r\n"),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PIECES, max_size=20).map("".join))
+def test_every_table_nests_in_the_text(text: str) -> None:
+    rows = section.analyse("k", text, ("findings", "impression", "addendum"))
+    spans = {row["order"]: (row["start"], row["end"]) for row in rows["sections"]}
+    for row in rows["sections"] + rows["subsections"] + rows["sentences"]:
+        assert text[row["start"] : row["end"]] == row["text"]
+    for row in rows["subsections"]:
+        start, end = spans[row["section_order"]]
+        assert start <= row["heading_start"] <= row["start"] <= row["end"] <= end
+    for row in rows["sentences"]:
+        assert any(start <= row["start"] and row["end"] <= end for start, end in spans.values())
+    assert [row["order"] for row in rows["sentences"]] == list(range(len(rows["sentences"])))
+    assert len(rows["findings"]) == 18
+    orders = {row["order"] for row in rows["sentences"]}
+    assert all(row["order"] in orders and row["text"].strip() for row in rows["structured"])
+    assert section.analyse("k", text, ("findings", "impression", "addendum")) == rows
