@@ -77,6 +77,7 @@ _ZIP_AFTER = re.compile(r",? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _STATE_ZIP = re.compile(r"[A-Z]{2},? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _BOX = re.compile(r"p\.? ?o\.? box #? ?\d{1,6}", _I)
 _STATES = word_set("addresses.states")
+_SITE = re.compile(r"(?:hospital|clinic|center|centre|infirmary|institute|university) in $", _I)
 _LIVES = re.compile(
     r"\b(?:liv(?:es|ing|ed)|resid(?:es|ing|ent|ed)|domiciled|born|raised|moved|travel(?:l?ed|l?ing)?|"
     r"visiting|homeless|vacation"
@@ -206,7 +207,7 @@ def _residence(text: Note, number: int) -> tuple[int, int, str] | None:
         word = text.words[follow]
         if (
             word not in words("cities")
-            or not text.token(follow)[0].isupper()
+            or not (text.token(follow)[0].isupper() or _SITE.search(view, left, end))
             or default_lists().flags(word) & WORD
         ):
             return None
@@ -214,7 +215,7 @@ def _residence(text: Note, number: int) -> tuple[int, int, str] | None:
     while place < len(text.words) and place - number <= 3:
         word, written = text.words[place], text.token(place)
         flags = default_lists().flags(word)
-        if place > number + 1 and text.gap(place - 1) not in (" ", "-", ", ", ". ", "'"):
+        if place > number + 1 and text.gap(place - 1) not in (" ", "-", ", ", "'"):
             break
         if (
             not word.isalpha()

@@ -24,8 +24,13 @@ _LABELLED = re.compile(
     r" ?(?:number|num|no\.?|is|at|#)?[\s:.#(]{0,4}(\+?\d[\d().\-/]{1,10}(?: [\d().\-/]{2,6}){0,4})", _I
 )
 _LABELS = word_set("contacts.labels")
+_SHORT = re.compile(
+    r" (?:them |me |us |him |her )?(?:at |on |# ?)?(\d{4,6}|\d-\d{4}|\d{3}-\d{3,5})(?!\w|[./-]\d)"
+)
+_AREA = re.compile(r"\(\d{2,4}\) ?\d{4,5}[- ]\d{3,4}(?!\d)|0\d{2,4}[ /-]\d{5,8}(?!\d)")
+_CALLS = frozenset({"page", "call", "dial", "bleep", "paged", "beep", "ring"})
 _EXTENSION = re.compile(r"(?:x|p|ext|pgr|pg|b)\d{4,7}$")
-_TRIGGERS = _LABELS
+_TRIGGERS = _LABELS | _CALLS
 
 
 class Contacts:
@@ -67,6 +72,8 @@ class Contacts:
             if match and sum(char.isdigit() for char in match[1]) >= 4:
                 stop = match.start(1) + len(match[1].rstrip(" .-/("))
                 return [(match.start(1), stop, "PHONE", "phone.labelled")]
+        if word in _CALLS and (match := _SHORT.match(view, end)):
+            return [(match.start(1), match.end(1), "PHONE", "phone.labelled")]
         if _EXTENSION.match(word) and not (start > 1 and view[start - 2].isdigit()):
             return [(start, end, "PHONE", "phone.extension")]
         return []
@@ -82,7 +89,7 @@ class Contacts:
                 begin -= 0 if before == "+" else 1
         else:
             begin = start
-        for pattern in (_WORLD, _PHONE, _TRUNK):
+        for pattern in (_WORLD, _PHONE, _TRUNK, _AREA):
             match = pattern.match(view, begin) or (pattern.match(view, start) if begin != start else None)
             if match and sum(char.isdigit() for char in match.group()) >= 8:
                 return [(match.start(), match.end(), "PHONE", "phone")]

@@ -24,6 +24,7 @@ class Cues(NamedTuple):
     direct: frozenset[str]
     subject: frozenset[str]
     owned: frozenset[str]
+    role: frozenset[str]
 
 
 @cache
@@ -33,8 +34,20 @@ def cues() -> Cues:
     plain = {key: frozenset(values) for key, values in table.items()}
     titles = {word: key.split()[1] for key in table if key.startswith("title ") for word in table[key]}
     chain, kin, alias, by, sure = (plain[key] for key in ("chain", "kin", "alias", "by", "sure"))
-    told = {key: plain[key] for key in ("with", "to", "from", "of")}
-    return Cues(titles, chain, kin, alias, by, sure, told, plain["direct"], plain["subject"], plain["owned"])
+    told = {key: plain[key] for key in ("with", "to", "from", "of", "for")}
+    return Cues(
+        titles,
+        chain,
+        kin,
+        alias,
+        by,
+        sure,
+        told,
+        plain["direct"],
+        plain["subject"],
+        plain["owned"],
+        plain["role"],
+    )
 
 
 def found_at(scan: Scan, run: tuple[int, int] | None, kind: str, rule: str, score: float) -> list[Found]:

@@ -19,7 +19,7 @@ def free_standing(scan: Scan, number: int) -> list[Found]:
         return []
     if len(word) == 1:
         return _initial_family(scan, number)
-    if flags & GIVEN:
+    if flags & GIVEN and (scan.english or not flags & FOREIGN):
         found = _given_family(scan, number)
         if found:
             return found
@@ -30,6 +30,8 @@ def free_standing(scan: Scan, number: int) -> list[Found]:
     if not scan.english or not (scan.listed(number) or scan.strange(number)):
         return []
     if scan.listed(number):
+        if _half_eponym(scan, number):
+            return []
         if len(word) > (3 if shape == "C" else 4) and not scan.abbreviation(number):
             return [(scan.starts[number], scan.ends[number], "PERSON", "name.listed", 0.6)]
         return []
@@ -43,6 +45,15 @@ def free_standing(scan: Scan, number: int) -> list[Found]:
         if scan.strange(follow) and not coined(scan, number) and not coined(scan, follow):
             return [(scan.starts[number], scan.ends[follow], "PERSON", "name.strange", 0.55)]
     return []
+
+
+def _half_eponym(scan: Scan, number: int) -> bool:
+    """`May-Thurner`: joined by a hyphen to a word, in a text that gives no other sign of a person."""
+    before = number > 0 and scan.gap(number - 1) == "-"
+    after = number + 1 < len(scan.words) and scan.gap(number) == "-"
+    if before and not scan.listed(number - 1) and not scan.strange(number - 1):
+        return True
+    return after and not scan.listed(number + 1) and not scan.strange(number + 1)
 
 
 def _given_family(scan: Scan, number: int) -> list[Found]:

@@ -94,7 +94,8 @@ def fields(scan: Scan) -> list[Field]:
     view, done = scan.view, 0
     places = scan.note.places
     for number in sorted(n for word in places.keys() & table.keys() for n in places[word]):
-        label = label_at(scan, number) if number >= done else None
+        tagged = view[scan.starts[number] - 1 : scan.starts[number]] == "["
+        label = label_at(scan, number) if number >= done and not tagged else None
         if label is None:
             continue
         last = number + len(label.words) - 1
@@ -201,7 +202,7 @@ def people(
     while number < len(scan.words) and scan.ends[number] <= end:
         word, flags = scan.words[number], scan.flags[number]
         gap = scan.gap(number - 1) if number else ""
-        if "\n" in gap and scan.starts[number] > start + 1:
+        if ("\n" in gap or "(" in gap) and scan.starts[number] > start + 1:
             break
         if not word.isalpha():
             break
@@ -280,6 +281,8 @@ _LEADS = word_set("headers.leads")
 def _named_stop(scan: Scan, number: int, tokens: int) -> bool:
     """A stop word that is a name here: `HEAD, PRIYA`, `Long, Chris`."""
     flags, word = scan.flags[number], scan.words[number]
+    if number and scan.gap(number - 1) == "-" and flags & NAME and len(word) > 2:
+        return True
     if word in _LEADS or not flags & NAME or len(word) < 3:
         return False
     after = scan.view[scan.ends[number] : scan.ends[number] + 2]
@@ -342,7 +345,7 @@ def _cells(line: str) -> list[tuple[int, int]]:
 
 def _label_kind(cell: str) -> str:
     parts = tuple(re.findall(r"[^\W_]+", fold(cell).lower()))
-    if not parts:
+    if not parts or "[" in cell:
         return ""
     for label in labels().get(parts[0], ()):
         if label.words == parts:

@@ -212,6 +212,9 @@ _OVERRIDES = (
     "phone.labelled",
     "email",
     "url",
+    "place.",
+    "address.street",
+    "address.city",
 )
 
 

@@ -17,8 +17,8 @@ _CARET = re.compile(
     r" ?[\n;|,]|$))?){1,4}"
 )
 _TYPIST = re.compile(
-    r"^[ \t]*(?:(?:[DTdt]:[^\n]{0,60}?)|job[^\n]{0,20}?)?[ \t]?(?<!\w)([A-Za-z]{2,4} ?[/:] "
-    r"?[a-z]{2,4})[ \t]*$",
+    r"^[ \t]*(?:[DTdt]:[^\n]{0,60}? |job[^\n]{0,20}? )?"
+    r"([A-Za-z]{2,4} ?[/:] ?(?:[a-z]{2,4}|(?<=[A-Z]/)[A-Z]{2,3}))[ \t]*$",
     re.MULTILINE,
 )
 _AFTER_SLASH = re.compile(r" ?/ ?[A-Za-z]{2,3}(?![\w/])")
@@ -85,6 +85,10 @@ def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[S
         )
         end += 1
     size = end - at
+    if _role_below(scan, stop) and 2 <= size <= 4 and end == stop:
+        named = (scan.flags[k] & NAME or scan.strange(k) or len(scan.words[k]) == 1 for k in range(at, end))
+        if all(named):
+            return [Span(scan.starts[at], scan.ends[end - 1], "STAFF", layer, "name.line", 0.7)]
     if (
         not 2 <= size <= 5
         or commas > 1
@@ -105,6 +109,11 @@ def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[S
             scan.starts[at], scan.ends[end - 1], "PATIENT" if order < 4 else "STAFF", layer, "name.line", 0.7
         )
     ]
+
+
+def _role_below(scan: Scan, stop: int) -> bool:
+    """Whether the next line names a role (`Consultant Radiologist`)."""
+    return any(word in cues().role for word in scan.words[stop : stop + 3])
 
 
 def _is_typist(found: str) -> bool:

@@ -203,7 +203,7 @@ class Places:
             ):
                 return None
         end, proper = _forward(text, last, proper)
-        while start < first and text.words[start] in known.generic and text.words[start] in _ARTICLES:
+        while start < first and text.words[start] in _ARTICLES | {"en", "w", "im", "am"}:
             if text.words[start : start + 2] == ["our", "lady"]:
                 break
             start += 1

@@ -123,7 +123,17 @@ class Scan:
     def abbreviation(self, number: int) -> bool:
         """A short word in capitals amid small letters: `ICA`, `LUE`."""
         written = self.view[self.starts[number] : self.ends[number]]
-        return 1 < len(written) < 6 and written.isupper() and self.shape(number) == CAPITAL
+        if not (1 < len(written) < 6 and written.isupper() and self.shape(number) == CAPITAL):
+            return False
+        return not (self._capitals_name(number, number + 1) or self._capitals_name(number - 1, number - 1))
+
+    def _capitals_name(self, left: int, other: int) -> bool:
+        """Whether the neighbour `other` is a name in capitals too (`EIMER CADDEN`)."""
+        if not 0 <= left < len(self.words) - 1 or self.gap(left) not in (" ", ", ", "-"):
+            return False
+        written = self.view[self.starts[other] : self.ends[other]]
+        long = len(written) > 4 and written.isupper() and written.isalpha()
+        return long and not self.flags[other] & (WORD | STOP | FOREIGN | EPONYM)
 
     def listed(self, number: int) -> bool:
         """A word that is a name and nothing else."""
@@ -231,10 +241,10 @@ def _confirmed(scan: Scan, number: int) -> bool:
     return bool(
         re.match(
             r"[ ,]{1,2}\(?(?:at \(?\d|at (?:ext|x\d|pager|phone|tel|beeper)|by (?:tele)?phone|by (?:secure|"
-            r"text|pager)|via |on \d|who |@ ?\d|of (?:the )?[a-z]*"
+            r"text|pager)|via |on \d|who |@ ?\d|of (?:the )?(?:[a-z]+ )?[a-z]*"
             r"(?:surgery|ology|medicine|service|department|team)|from (?:the )?[a-z]*(?:surgery|ology|"
             r"medicine)|"
-            r"pager|ext\b|regarding|about|in the (?:er|ed|icu|emergency))",
+            r"attending|resident|fellow|radiologist|pager|ext\b|regarding|about|in the (?:er|ed|icu|emergency))",
             tail,
             re.IGNORECASE,
         )

@@ -69,6 +69,8 @@ def _is_title(scan: Scan, number: int, word: str) -> bool:
             return "." in gap and (shape == "U" or scan.upper_line(number))
         measured = number > 0 and scan.gap(number - 1) == " " and scan.words[number - 1][-1].isdigit()
         return written[0].isupper() or not measured
+    if word == "bs" and scan.words[number + 1] in ("chi", "doc", "dieu"):
+        return False
     if word == "sister" and tuple(scan.words[number + 1 : number + 3]) == ("mary", "joseph"):
         return False
     if word in word_set("titles.sure"):

@@ -16,6 +16,7 @@ from components.reports.lexicon import word_set
 _PASSIVE = word_set("names.passive")
 _TOLD = word_set("names.told")
 _LEADS = word_set("names.leads")
+_MARKS = frozenset({"es", "s"})
 _TEAMS = word_set("names.teams")
 _MORE = re.compile(
     r"(?:,? (?:M\.?D\.?|R\.?N\.?|NP|PA-?C?|DO))?(?: ?/ ?|,? (?:and|&) )(?:Dr\.? )?(?=\w)", re.IGNORECASE
@@ -31,7 +32,11 @@ def _by(scan: Scan, number: int) -> list[Found]:
     known = cues()
     before = scan.words[number - 1] if number else ""
     colon = _colon_after(scan, number)
-    if number + 1 >= len(scan.words) or not (colon or before in known.by or _person_like(scan, number + 1)):
+    verb = before in known.by or bool(
+        set(scan.words[max(0, number - 5) : number]) & known.sure | known.by & {before}
+    )
+    verb = verb or "presented" in scan.words[max(0, number - 6) : number]
+    if number + 1 >= len(scan.words) or not (colon or verb or _person_like(scan, number + 1)):
         return []
     if not set(scan.gap(number)) <= set(" :=*_\n-") or scan.gap(number).count("\n") > 1:
         return []
@@ -143,6 +148,31 @@ def _kin(scan: Scan, number: int) -> list[Found]:
     if not any(scan.flags[k] & NAME or scan.strange(k) for k in range(run[0], run[1] + 1)):
         return []
     return found_at(scan, run, "PERSON", "name.kin", 0.8)
+
+
+def _role(scan: Scan, number: int) -> list[Found]:
+    """`technologist Jane Roe`, `the covering physician (Jane Roe)`: a listed or a strange name after a role."""
+    at = number + 1
+    if at >= len(scan.words) or scan.gap(number) not in (" ", " (", ", "):
+        return []
+    run = take(scan, at, Trust.TOLD)
+    if run is None or not any(scan.listed(k) or scan.strange(k) for k in range(run[0], run[1] + 1)):
+        return []
+    if run[0] == run[1] and scan.gap(number) == ", ":
+        return []
+    return found_at(scan, run, "STAFF", "name.role", 0.75)
+
+
+def _signed(scan: Scan, number: int) -> list[Found]:
+    """`/es/ Jane Roe`, `/s/ Jane Roe`: the mark of an electronic signature."""
+    start, end = scan.starts[number], scan.ends[number]
+    if (
+        scan.view[start - 1 : start] != "/"
+        or scan.view[end : end + 1] != "/"
+        or number + 1 >= len(scan.words)
+    ):
+        return []
+    return found_at(scan, take(scan, number + 1, Trust.TITLE), "STAFF", "name.by", 0.95)
 
 
 def _alias(scan: Scan, number: int) -> list[Found]:
@@ -264,7 +294,13 @@ def rules() -> dict[str, tuple[Rule, ...]]:
     table: dict[str, list[Rule]] = {"by": [_by]}
     for preposition in known.told:
         table.setdefault(preposition, []).append(_told(preposition))
-    for words, rule in ((known.direct, _direct), (known.kin, _kin), (known.alias, _alias)):
+    for words, rule in (
+        (known.direct, _direct),
+        (known.kin, _kin),
+        (known.alias, _alias),
+        (known.role, _role),
+        (_MARKS, _signed),
+    ):
         for word in words:
             table.setdefault(word, []).append(rule)
     for word in known.subject | _PASSIVE:

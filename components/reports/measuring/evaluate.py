@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.reports.deid.score import TOKEN, Tally, cover, score
+from components.reports.deid.score import Tally, cover, score
 from components.reports.measuring.hard_notes import GoldNote
 
 Found = tuple[int, int, str, str, str]
@@ -88,8 +88,8 @@ def add(scores: Scores, note: GoldNote, found: Sequence[Found]) -> None:
     scores.tally += score(text, [span[:2] for span in note.spans], [span[:2] for span in found])
     removed = cover(text, [span[:2] for span in found])
     for start, end, kind in note.spans:
-        tokens = [start + match.start() for match in TOKEN.finditer(text[start:end])]
-        missed = [place for place in tokens if not _touched(place, removed)]
+        tokens = cover(text, [(start, end)])
+        missed = tokens - removed
         count = scores.kinds.setdefault(kind, [0, 0])
         count[0] += len(tokens) - len(missed)
         count[1] += len(tokens)
@@ -105,10 +105,6 @@ def add(scores: Scores, note: GoldNote, found: Sequence[Found]) -> None:
             count[1] += len(extra)
         if extra:
             scores.misses.append(Miss(note.id, "removed without need", start, end, kind, layer, rule))
-
-
-def _touched(place: int, removed: set[int]) -> bool:
-    return place in removed
 
 
 def own_detector(deidentifier: Any, use_identities: bool = False) -> Detector:
