@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,19 +27,19 @@ class Patient(NamedTuple):
     sex: str | None = None
 
 
-class Keyed(NamedTuple):
-    """Repeatable choices of one patient under one key."""
+class Keyed:
+    """Repeatable choices of one patient: HMAC-SHA256 under a key of the patient's own, drawn from the project's key."""
 
-    ring: KeyRing
-    patient: str
-
-    def seed(self, purpose: str, value: str) -> int:
-        """64 bits for a purpose and a value."""
-        return self.ring.seed(f"surrogate:{purpose}", f"{self.patient}\0{value}")
+    def __init__(self, ring: KeyRing, patient: str) -> None:
+        self._secret = ring.digest("surrogates", patient)
 
     def digest(self, purpose: str, value: str) -> bytes:
         """32 bytes for a purpose and a value."""
-        return self.ring.digest(f"surrogate:{purpose}", f"{self.patient}\0{value}")
+        return hmac.digest(self._secret, f"{purpose}\0{value}".encode(), "sha256")
+
+    def seed(self, purpose: str, value: str) -> int:
+        """64 bits for a purpose and a value."""
+        return int.from_bytes(self.digest(purpose, value)[:8], "big")
 
 
 @lru_cache(maxsize=8192)

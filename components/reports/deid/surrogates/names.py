@@ -89,8 +89,9 @@ class NameSurrogates:
     def letters(self) -> dict[str, str]:
         """The patient's substitution of letters: a cycle through those of `initials()`, so that none stays."""
         order = list(initials())
+        stream = b"".join(self.keyed.digest("letters", str(part)) for part in range(2))
         for place in range(len(order) - 1, 0, -1):  # Sattolo: a single cycle
-            other = self.keyed.seed("letters", str(place)) % place
+            other = int.from_bytes(stream[2 * place : 2 * place + 2], "big") % place
             order[place], order[other] = order[other], order[place]
         return dict(zip(initials(), order))
 
