@@ -31,7 +31,6 @@ _LETTERS = str.maketrans(
     | {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "’": "'", "–": "-", "—": "-"}
 )
 _BRACKETS = re.compile(r"\([^()]{0,60}\)|\[[^\[\]]{0,60}\]")
-_JOINT = re.compile(r" ?/ ?| AND | & |, ?| UND | Y | ET | VE | VA | E | EN ")
 
 
 _LISTED = re.compile(r"\s*[/,&]\s*(?:and\s+)?|\s+(?:and|und|y|et|ve|v\u00e0)\s+", re.IGNORECASE)
@@ -121,7 +120,7 @@ def section_of(phrase: str, misspelt: bool = True, qualified: bool = True) -> tu
     bare = normalised(_BRACKETS.sub(" ", phrase))
     if bare != key and (exact := _exact(bare)) is not None:
         return exact
-    return _joined(bare) or _qualified(bare)
+    return _joined(_BRACKETS.sub(" ", phrase)) or _qualified(bare)
 
 
 def is_common(phrase: str) -> bool:
@@ -143,9 +142,9 @@ def _exact(key: str) -> tuple[str, str] | None:
     return row.section, "medium" if row.kind == "misspelling" else "high"
 
 
-def _joined(key: str) -> tuple[str, str] | None:
+def _joined(phrase: str) -> tuple[str, str] | None:
     """Two headings in one (`EXAM/TECHNIQUE`): the section that comes first in the order of `_JOINED`."""
-    parts = [part.strip() for part in _JOINT.split(f" {key} ") if part.strip()]
+    parts = [normalised(part) for part in _LISTED.split(phrase) if part.strip(" :")]
     if not 2 <= len(parts) <= 3:
         return None
     found = [_exact(part) for part in parts]

@@ -27,7 +27,7 @@ _PREFIX = re.compile(
 )
 _STOP = re.compile(
     rf"(?P<close>[*_=~\])}}\u3011]{{0,8}}){_B}?(?:(?P<colon>(?<!\d)[:\uff1a]{{1,2}}|"
-    rf"[:\uff1a]{{1,2}}(?!\d))(?:{_B}?[*_]{{1,3}}|</\w{{1,10}}>)*"
+    rf"[:\uff1a]{{1,2}}(?!\d))(?:{_B}?(?:\*{{1,3}}|__(?!_))|</\w{{1,10}}>)*"
     rf"|(?P<tag></?\w{{1,10}}>)(?:{_B}?[:\uff1a])?)|(?P<markup>(?:\*\*|__)[:.]?|[\]}}\u3011]){_B}?[:\uff1a]?|"
     rf"{_B}+(?P<dash>[-\u2013\u2014=>|]{{1,3}}){_B}+|(?P<gap>\t|{_B}{{2,}}(?=\S))|"
     rf"(?P<alone>{_B}*[*_=~#-]{{0,40}}{_B}*\.{{0,6}}$)"
@@ -162,7 +162,12 @@ def line_mark(line: Line, current: str) -> Mark | None:
     if mark := _dressed(line, head, plain, current):
         return mark
     signed = opening in _SIGNED_WORDS and SIGNED.match(plain)
-    if signed or (current not in BEFORE_FINDINGS and len(plain) < 200 and _closes(plain, line.after_blank)):
+    if signed or (
+        current not in BEFORE_FINDINGS
+        and current != "signature"
+        and len(plain) < 200
+        and _closes(plain, line.after_blank or not line.open_before)
+    ):
         return Mark(start, start, "signature", "high")
     mark = _capitals(line, head, len(head) - len(plain)) if plain[:2].isupper() else None
     return mark or _title(line, plain, current)
@@ -175,9 +180,9 @@ def _may_stand_alone(line: Line, plain: str) -> bool:
     return line.after_blank or not (line.open_before or plain[0].islower()) or plain.isupper()
 
 
-def _closes(plain: str, after_blank: bool) -> bool:
+def _closes(plain: str, set_off: bool) -> bool:
     """Whether a line after the findings is a closing phrase, or the name of who reported, set off."""
-    if after_blank and _CLOSING.match(plain):
+    if set_off and _CLOSING.match(plain):
         return True
     return len(plain) < 90 and bool(_HAS_TITLE.search(plain)) and bool(_CREDENTIALS.match(plain))
 

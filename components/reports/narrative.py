@@ -22,6 +22,7 @@ _COMPARED = re.compile(
     r"comparison (?:is|was)|compar(?:ed|ison) (?:with|to)|(?:no )?(?:prior|previous) (?:ct|study|studies|exam)",
     re.IGNORECASE,
 )
+_MARKUP = re.compile(r"<[^<>]{0,60}>|[\s*_=#-]+")
 _ENDS_REPORT = ("impression", "addendum", "signature", "communication", "recommendation")
 
 
@@ -29,7 +30,7 @@ def with_preamble(text: str, marks: list[Mark]) -> list[Mark]:
     """Name what stands before the first heading: an exam's title, or a header; nothing is dropped."""
     first = marks[0].at if marks else len(text)
     lead = text[:first]
-    if not lead.strip():
+    if not lead.strip() or (marks and not _MARKUP.sub("", lead)):
         if not marks:
             return [Mark(0, 0, "findings", "low")]
         return [marks[0]._replace(at=0), *marks[1:]]

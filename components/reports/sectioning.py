@@ -10,17 +10,23 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from components.reports.headings import normalised
 from components.reports.inline import inline_ending, inline_marks, may_hold
 from components.reports.layouts import BLANK, PART, Line, Mark, is_plain, line_mark
 from components.reports.narrative import LINE, with_findings, with_preamble
 
-_ESCAPED = re.compile(r"\\\.br\\|\\r\\n|\\n(?=[\sA-Z\\]|$)|<br ?/?>", re.IGNORECASE)
+_ESCAPED = re.compile(
+    r"\\\.br\\|\\r\\n|\\n(?=[\sA-Z\\]|$)|</?(?:br|p|div|li|tr|ul|ol)(?: [^<>]{0,60})?/?>", re.IGNORECASE
+)
 _RULE = re.compile(rf"[{BLANK}]*[-=_*~#.\u2500\u2550]{{3,}}[{BLANK}]*")
 _ESCAPED_END = re.compile(rf"(?:{_ESCAPED.pattern})\Z", re.IGNORECASE)
 _ESCAPED_LINE = re.compile(rf"(?:{_ESCAPED.pattern}|[\r\n])+", re.IGNORECASE)
 _RULES = frozenset("-=_*~#.\u2500\u2550\\<")
 _RULE_END = re.compile(rf"[\r\n][{BLANK}]*[-=_*~#\u2500\u2550]{{3,}}\Z")
 _TAG = re.compile(r"\[[A-Z_]+\]")
+_INTERPRETS = frozenset(
+    {"INTERPRETATION", "INTERPRETATIONS", "DISCUSSION", "RESULT", "RESULTS", "EVALUATION"}
+)
 _CLOSED = frozenset(".:;!?*]_")
 _BEGINS = frozenset({"exam", "indication", "technique", "comparison"})
 _NONE = re.compile(
@@ -111,11 +117,17 @@ def _opening(text: str, start: int, end: int) -> int:
     """Where a body begins that begins at `start`, one piece of white space or markup further."""
     if text[start].isspace() or text[start] in "\u200b\ufeff":
         return start + 1
-    if text.startswith(("**", "__"), start):
+    if text.startswith(("**", "__"), start) and not text.startswith("___", start):
         return min(start + 2, end)
     if text[start] not in _RULES:
         return start
-    if (match := _RULE.match(text, start, end)) and (match.end() == end or text[match.end()] in "\r\n"):
+    alone = text[max(0, start - 20) : start].rstrip(BLANK)[-1:] in (
+        "",
+        "\n",
+        "\r",
+    )  # `___.` beside a heading is no rule
+    match = _RULE.match(text, start, end) if alone else None
+    if match and (match.end() == end or text[match.end()] in "\r\n"):
         return match.end()
     escaped = _ESCAPED.match(text, start, end)
     return escaped.end() if escaped else start
@@ -184,7 +196,25 @@ def _marks(text: str) -> list[Mark]:
             marks += within
         end_before = start + len(content)
         open_before = mark is None and content.rstrip()[-1] not in _CLOSED
-    return _settled(marks)
+    return _concluded(text, _settled(marks))
+
+
+def _concluded(text: str, marks: list[Mark]) -> list[Mark]:
+    """Where a study has no impression, the comment or the interpretation after its findings is its impression."""
+    names = [mark.name for mark in marks]
+    if "impression" in names or "findings" not in names or names.count("exam") > 1:
+        return marks
+    first = names.index("findings")
+    for place in range(len(marks) - 1, first, -1):
+        mark = marks[place]
+        heading = normalised(text[mark.at : mark.body]) if mark.body - mark.at < 80 else ""
+        if mark.name == "comment" or (mark.name == "findings" and heading in _INTERPRETS):
+            return [
+                *marks[:place],
+                mark._replace(name="impression", confidence="medium"),
+                *marks[place + 1 :],
+            ]
+    return marks
 
 
 def _settled(marks: list[Mark]) -> list[Mark]:

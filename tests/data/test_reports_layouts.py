@@ -199,6 +199,48 @@ def test_a_chief_complaint_is_no_copy() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "Clinical details: Cough.\n\nReport:\nMass in the lung.\n\nComment: Likely tumour.",
+            [("indication", "Cough."), ("findings", "Mass in the lung."), ("impression", "Likely tumour.")],
+        ),
+        (
+            "FINDINGS: Mass.\nINTERPRETATION: Tumour.",
+            [("findings", "Mass."), ("impression", "Tumour.")],
+        ),
+        (
+            "FINDINGS: Mass.\nIMPRESSION: Tumour.\nCOMMENT: Call us.",
+            [("findings", "Mass."), ("impression", "Tumour."), ("comment", "Call us.")],
+        ),
+        (
+            "INDICATION:  ___ year old with cough\n\nCOMPARISON:  ___.\n\nFINDINGS: Clear.",
+            [("indication", "___ year old with cough"), ("comparison", "___."), ("findings", "Clear.")],
+        ),
+        (
+            "Klinische Angaben, Fragestellung: Husten.\nBefund: Frei.\nBeurteilung: Normal.\nDr. med. A. Müller",
+            [
+                ("indication", "Husten."),
+                ("findings", "Frei."),
+                ("impression", "Normal."),
+                ("signature", "Dr. med. A. Müller"),
+            ],
+        ),
+        (
+            "<p><b>FINDINGS</b></p><p>Clear lungs.</p><p><b>IMPRESSION</b></p><p>Normal.</p>",
+            [("findings", "Clear lungs."), ("impression", "Normal.")],
+        ),
+        (
+            "CT SCAN OF THE CHEST:\nClear lungs.\nIMPRESSION:\nNormal. Seen by\nDr. Smith",
+            [("findings", "Clear lungs."), ("impression", "Normal. Seen by\nDr. Smith")],
+        ),
+    ],
+)
+def test_forms_of_other_houses(text: str, wanted: list[tuple[str, str]]) -> None:
+    assert named(text) == wanted
+
+
 def test_decomposed_letters_and_other_languages() -> None:
     import unicodedata
 
