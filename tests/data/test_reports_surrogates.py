@@ -297,3 +297,24 @@ def test_places_keep_their_form_only(method: str, raw: str, shape: str) -> None:
         assert not {"mercy", "mary", "reno", "oak", "haupt", "francisco"} & {
             word.lower() for word in words(new)
         }
+
+
+@pytest.mark.parametrize(
+    ("known", "spellings"),
+    [
+        ("Schröder^Jörg", ("Schröder", "Schroeder", "SCHRODER", "schroeder")),
+        ("Mueller^Hans", ("Mueller", "Müller", "MÜLLER")),
+    ],
+)
+def test_a_known_name_written_out_or_drawn_together_is_one_name(
+    known: str, spellings: tuple[str, ...]
+) -> None:
+    patient = Patient("pat_1", (("PATIENT", known),))
+    found = {plain(names(RING, patient).token(spelling)) for spelling in spellings}
+    assert len(found) == 1
+
+
+def test_no_surrogate_is_a_known_name_written_out() -> None:
+    for number in range(300):
+        patient = Patient(f"pat_{number}", (("STAFF", "Schröder"), ("STAFF", "Schäfer")))
+        assert plain(names(RING, patient).token("Kowo")) not in ("schroeder", "schaefer")

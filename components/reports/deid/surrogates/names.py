@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from functools import cached_property
 
+from components.reports.deid.known import spellings
 from components.reports.deid.note import Note, fold
 from components.reports.deid.policy import NAME_KINDS
 from components.reports.deid.surrogates import (
@@ -37,7 +38,7 @@ class NameSurrogates:
     def __init__(self, keyed: Keyed, patient: Patient) -> None:
         """`patient.identities` are those of all the patient's studies."""
         self.keyed = keyed
-        values = [fold(value) for _, value in patient.identities]
+        values = [fold(form) for _, value in patient.identities for form in spellings(value)]
         self.known = frozenset(
             word for value in values for word in map(plain, re.split(r"[\W_]+", value)) if word
         )
@@ -68,6 +69,10 @@ class NameSurrogates:
                     self._roles.setdefault(token, set()).add(role)
                     if own and role == "given":
                         self._own.add(token)
+        for form in spellings(value):  # `Mueller` is Müller, and the other way round
+            for token, other in zip(_split(fold(value)), _split(fold(form))):
+                if other != token and len(other) > 3:
+                    self._joined.setdefault(other, (token,))
         for order in (parts[0] + parts[1], parts[1] + parts[0]):
             whole = "".join(order)
             if len(order) > 1:
