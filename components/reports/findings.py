@@ -99,6 +99,9 @@ _NORMAL = re.compile(
 _NEGATIVE_START = re.compile(
     r"^(?:\W|\d+[.)])*(?:there (?:is|are|was|were|has been) )?(?:no|without|negative for|absence of)\b"
 )
+_OF_A_THING = re.compile(
+    r"\b(?:within|in|of|around|inside|adjacent to|near|from|to|about) (?:the|this|these|either) (?:[\w-]+ ){0,3}$"
+)
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
 _SIDE = re.compile(
@@ -285,6 +288,17 @@ def region_in(sentence: str, within: str | None) -> str:
     if within and counts.get(within, 0) == most:
         return within
     return max(counts, key=counts.__getitem__) if counts else "other"
+
+
+def denies_of_a_thing(lower: str) -> bool:
+    """Whether a sentence only denies, and what it affirms is where it does (`No gas is seen within the mass.`)."""
+    if not _NEGATIVE_START.match(lower):
+        return False
+    said = [(match, assertion(lower, match.start(), match.end())) for match in ABNORMAL.finditer(lower)]
+    return any(status == ABSENT for _, status in said) and all(
+        status == ABSENT or _OF_A_THING.search(lower[max(0, match.start() - 50) : match.start()])
+        for match, status in said
+    )
 
 
 def denied(lower: str, start: int, end: int) -> bool:

@@ -13,7 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.reports.findings import ABNORMAL, REGIONS, denied, polarity, region, region_in
+from components.reports.findings import (
+    ABNORMAL,
+    REGIONS,
+    denied,
+    denies_of_a_thing,
+    polarity,
+    region,
+    region_in,
+)
 from components.reports.negation import lowered
 from components.reports.subsections import Subsection, subsection_of
 
@@ -67,9 +75,13 @@ def statements(
     said = clauses(plain)
     if known and not skip and len(said) == 1:
         sign, place = known
+        if sign == POSITIVE and denies_of_a_thing(plain.lower()):
+            sign = NEGATIVE
         return [Statement(place, sign, section, order, plain)] if sign in (POSITIVE, NEGATIVE) else []
     for clause in said:
         sign = polarity(clause)
+        if sign == POSITIVE and denies_of_a_thing(clause.lower()):
+            sign = NEGATIVE
         if sign in (POSITIVE, NEGATIVE):
             bare = label and len(clause.split()) <= MAX_BARE_WORDS and region(clause) == "other"
             text = f"{label}: {lowered(clause)}" if bare else clause

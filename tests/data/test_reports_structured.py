@@ -49,6 +49,22 @@ def test_statements_by_region_and_polarity() -> None:
     assert not any("advised" in row["text"] for row in rows())
 
 
+@pytest.mark.parametrize(
+    ("sentence", "polarity"),
+    [
+        ("No gas is seen within the mass.", "negative"),
+        ("There is no calcification in the nodule.", "negative"),
+        ("No change in the nodule.", "positive"),
+        ("No nodule but a mass.", "positive"),
+        ("Gas is seen within the mass.", "positive"),
+    ],
+)
+def test_what_is_denied_of_a_thing_is_negative(sentence: str, polarity: str) -> None:
+    found = rows(f"FINDINGS: {sentence}")
+    assert polarity in {row["polarity"] for row in found}
+    assert len(found) == (2 if " but " in sentence else 1)
+
+
 def test_rows_are_ordered_by_region_then_polarity_then_place() -> None:
     found = rows()
     ranks = [
