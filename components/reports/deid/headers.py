@@ -210,8 +210,10 @@ def people(
         joined = first >= 0 and _joins(gap, scan.words[last] if last >= 0 else "")
         if word == "s" and gap == "'":
             break
-        title = word in _LEADS and (
-            first < 0 or not joined or scan.view[scan.ends[number] : scan.ends[number] + 1] == "."
+        title = (
+            word in _LEADS
+            and not (len(word) == 1 and first >= 0 and joined)
+            and (first < 0 or not joined or scan.view[scan.ends[number] : scan.ends[number] + 1] == ".")
         )
         if word in PARTICLES and len(word) > 1 and (joined if first >= 0 else _particle_first(scan, number)):
             first, last = (number if first < 0 else first), number
@@ -219,7 +221,7 @@ def people(
             plain
             or title
             or (flags & STOP and not _named_stop(scan, number, tokens))
-            or (word in ("d", "m") and not gap.strip())
+            or (word in ("d", "m") and not gap.strip() and not joined)
         ):
             if first >= 0:
                 runs.append((first, last))

@@ -33,7 +33,7 @@ _STRONG = {
     "dea": "ID",
     "hcn": "ID",
     "pesel": "SSN",
-    **dict.fromkeys(("crm", "gmc", "rpps", "adeli", "pwz", "lanr", "colegiado"), "ID"),
+    **dict.fromkeys(("crm", "gmc", "rpps", "adeli", "pwz", "lanr", "colegiado", "col"), "ID"),
 }
 _WEAK = {
     "account": "ID",

@@ -188,7 +188,7 @@ class Places:
                 word not in known.generic and len(word) > 1 and not word.endswith(_SPECIALTIES)
             )
             start, place = place, place - 1
-        cue = bool(start and text.words[start - 1] in _CUES)
+        cue = bool(start and (text.words[start - 1] in _CUES or "(" in text.gap(start - 1)))
         if (lower_case or upper_case) and proper and not cue and not _bare_line(text, start, last):
             strange = any(
                 not default_lists().flags(text.words[k]) & (WORD | STOP) for k in range(start, first)

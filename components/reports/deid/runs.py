@@ -133,7 +133,9 @@ class Scan:
             return False
         written = self.view[self.starts[other] : self.ends[other]]
         long = len(written) > 4 and written.isupper() and written.isalpha()
-        return long and not self.flags[other] & (WORD | STOP | FOREIGN | EPONYM)
+        return long and (
+            bool(self.flags[other] & NAME) or not self.flags[other] & (WORD | STOP | FOREIGN | EPONYM)
+        )
 
     def listed(self, number: int) -> bool:
         """A word that is a name and nothing else."""
@@ -210,6 +212,8 @@ def _first_after_initial(scan: Scan, number: int) -> bool:
     follow = number + 1
     if len(scan.words[follow]) == 1:
         return follow + 1 < len(scan.words) and _initial(scan, follow)
+    if scan.words[follow] in PARTICLES:
+        return True
     if scan.flags[follow] & STOP and not scan.flags[follow] & NAME:
         return False
     return scan.shape(follow) != LOWER

@@ -102,11 +102,7 @@ def _told(preposition: str) -> Rule:
         if not set(scan.gap(at - 1)) <= set(" .,:(\n") or scan.gap(at - 1).count("\n") > 1:
             return []
         run = take(scan, at, Trust.TOLD)
-        if (
-            run
-            and preposition == "of"
-            and not any(scan.listed(k) or scan.strange(k) for k in range(run[0], run[1] + 1))
-        ):
+        if run and preposition in ("of", "for") and not _like_a_name(scan, run):
             return []
         found = found_at(scan, run, "STAFF", "name.told", 0.8)
         return found + (_more(scan, run, Trust.TOLD, "name.told") if run else [])
@@ -150,13 +146,21 @@ def _kin(scan: Scan, number: int) -> list[Found]:
     return found_at(scan, run, "PERSON", "name.kin", 0.8)
 
 
+def _like_a_name(scan: Scan, run: tuple[int, int]) -> bool:
+    """A run with a name that is nothing else, with a strange word, or `Given Family` in capitals amid small letters."""
+    if any(scan.listed(k) or scan.strange(k) for k in range(run[0], run[1] + 1)):
+        return True
+    whole = run[1] > run[0] and scan.flags[run[0]] & GIVEN and scan.flags[run[1]] & FAMILY
+    return bool(whole) and scan.shape(run[0]) == scan.shape(run[1]) == "C"
+
+
 def _role(scan: Scan, number: int) -> list[Found]:
     """`technologist Jane Roe`, `the covering physician (Jane Roe)`: a listed or a strange name after a role."""
     at = number + 1
     if at >= len(scan.words) or scan.gap(number) not in (" ", " (", ", "):
         return []
     run = take(scan, at, Trust.TOLD)
-    if run is None or not any(scan.listed(k) or scan.strange(k) for k in range(run[0], run[1] + 1)):
+    if run is None or not _like_a_name(scan, run):
         return []
     if run[0] == run[1] and scan.gap(number) == ", ":
         return []
