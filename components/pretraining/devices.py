@@ -114,9 +114,9 @@ def whole(value: Tensor) -> Tensor:
 
 
 def like(value: Tensor, model: Tensor) -> Tensor:
-    """A whole tensor split as `model` is (or as it is, if `model` is not split)."""
+    """A whole tensor split, or laid out in memory, as `model` is: fused optimisers pair numbers by their place."""
     if not hasattr(model, "full_tensor"):
-        return value
+        return torch.empty_like(model, dtype=value.dtype, device=value.device).copy_(value)
     from torch.distributed.tensor import distribute_tensor
 
     split: Any = model

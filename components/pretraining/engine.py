@@ -98,12 +98,18 @@ class Trainer:
         self.params, self.store, self.context = params, store, context
         self.fabric = fabric or make_fabric(params)
         self.module = module
+        if (
+            self.fabric.device.type == "cpu"
+        ):  # a transformer's tokens then need no copy after the patch embedding
+            module.encoder.vision.to(memory_format=torch.channels_last_3d)
         self.wrapped: Any = self.fabric.setup_module(module)
         self.optimizer: Any = self.fabric.setup_optimizers(
             torch.optim.AdamW(
                 parameter_groups(module, params.weight_decay),
                 lr=params.learning_rate,
                 betas=params.betas,
+                fused=params.precision != "16-mixed"
+                and not is_split(module),  # the scaler clips unfused ones
             )
         )
         self.outcome = Outcome()
