@@ -120,13 +120,16 @@ class Mark(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line and where it stands: `open_before` when the line before it is a sentence that goes on."""
+    """A line and where it stands: `open_before` when the line before it is a sentence that goes on, `dangling` when
+    that ends with a word such as `the` or `of`.
+    """
 
     content: str
     start: int
     after_blank: bool
     open_before: bool
     following: str
+    dangling: bool = False
 
 
 def is_plain(content: str, after_blank: bool) -> bool:
@@ -241,7 +244,7 @@ def _judge(
     found = section_of(words, misspelt=colon or marked or dash or alone, qualified=colon or marked or upper)
     if found and item and not (upper or alone or marked):
         found = None
-    if found and found[0] == "header" and current == "findings":
+    if found and ((found[0] == "header" and current == "findings") or (line.dangling and not upper)):
         found = None
     if found and found[0] == "signature" and current in BEFORE_FINDINGS and words.upper() == "CC":
         found = "indication", "medium"  # the chief complaint, not a copy

@@ -27,6 +27,28 @@ _TAG = re.compile(r"\[[A-Z_]+\]")
 _INTERPRETS = frozenset(
     {"INTERPRETATION", "INTERPRETATIONS", "DISCUSSION", "RESULT", "RESULTS", "EVALUATION"}
 )
+_DANGLING = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "any",
+        "as",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "no",
+        "of",
+        "on",
+        "or",
+        "our",
+        "the",
+        "these",
+        "this",
+    ]
+)
 _CLOSED = frozenset(".:;!?*]_")
 _BEGINS = frozenset({"exam", "indication", "technique", "comparison"})
 _NONE = re.compile(
@@ -180,7 +202,12 @@ def _marks(text: str) -> list[Mark]:
             continue
         after = lines[filled[place + 1]][1] if place + 1 < len(filled) else ""
         current = marks[-1].name if marks else "header"
-        mark = line_mark(Line(content, start, blank, open_before and not blank, after), current)
+        goes_on = open_before and not blank
+        dangling = (
+            not blank
+            and text[max(0, end_before - 16) : end_before].rstrip().rpartition(" ")[2].lower() in _DANGLING
+        )
+        mark = line_mark(Line(content, start, blank, goes_on, after, dangling), current)
         if mark:
             marks.append(mark)
         offset = mark.body - start if mark else 0

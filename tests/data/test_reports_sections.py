@@ -100,6 +100,8 @@ def test_header_styles(style: str) -> None:
         "no acute\nfindings\nare present in the chest.",
         "Results are unchanged.",
         "Impression upon the esophagus.",
+        "There is mild atelectasis in the\nfindings: a nodule and a cyst.",
+        "This is in keeping with the\nImpression: of the other house.",
     ],
 )
 def test_trap_words_are_no_headings(sentence: str) -> None:
