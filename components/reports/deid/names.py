@@ -44,13 +44,18 @@ def _candidates(scan: Scan) -> list[int]:
     """Tokens at which a rule may begin: cues, degrees, names that are nothing else, strange words, initials."""
     places, flags, starters = scan.note.places, scan.lists.flags, triggers()
     chosen: set[int] = set()
+    view, starts, any_case = scan.view, scan.starts, scan.lower_note
     for word, numbers in places.items():
-        mark = flags(word)
-        if word in starters or not mark & (WORD | STOP | FOREIGN) or (mark & NAME and not mark & STOP):
+        if word in starters:
             chosen.update(numbers)
+            continue
+        mark = flags(word)
+        if not mark & (WORD | STOP | FOREIGN) or (mark & NAME and not mark & STOP):
+            # a word in small letters amid capitals is no name by itself
+            chosen.update(number for number in numbers if any_case or not view[starts[number]].islower())
         elif len(word) == 1:
             chosen.update(
-                number for number in numbers if scan.view[scan.ends[number] : scan.ends[number] + 1] == "."
+                number for number in numbers if view[scan.ends[number] : scan.ends[number] + 1] == "."
             )
     return sorted(chosen)
 

@@ -73,7 +73,10 @@ def fold(text: str) -> str:
 
 
 class Note:
-    """One report: `raw`, its `view`, and the view's tokens (runs of letters and digits)."""
+    """One report: `raw`, its `view`, and the view's tokens (runs of letters and digits).
+
+    `starts` and `ends` are the tokens' offsets on the view, `words` the tokens in lower case.
+    """
 
     def __init__(self, raw: str) -> None:
         """Fold `raw`; offsets lead back through `raw_span`."""
@@ -82,36 +85,19 @@ class Note:
         self._index: list[int] | None = None
         if len(self.view) != len(raw):
             self._index = [place for place, char in enumerate(raw) if _fold(char)]
+        spans = [match.span() for match in _TOKEN.finditer(self.view)]
+        self.starts = [span[0] for span in spans]
+        self.ends = [span[1] for span in spans]
+        lower = self.view.lower()
+        source = lower if len(lower) == len(self.view) else self.view
+        words = [source[start:end] for start, end in spans]
+        self.words = words if source is lower else [word.lower() for word in words]
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Offsets on `raw` of the view's `[start, end)`; invisible characters inside are included."""
         if self._index is None or end <= start:
             return start, end
         return self._index[start], self._index[end - 1] + 1
-
-    @cached_property
-    def _tokens(self) -> tuple[list[int], list[int], list[str]]:
-        spans = [match.span() for match in _TOKEN.finditer(self.view)]
-        starts, ends = [span[0] for span in spans], [span[1] for span in spans]
-        lower = self.view.lower()
-        if len(lower) != len(self.view):
-            return starts, ends, [self.view[a:b].lower() for a, b in spans]
-        return starts, ends, [lower[a:b] for a, b in spans]
-
-    @property
-    def starts(self) -> list[int]:
-        """Where each token begins on the view."""
-        return self._tokens[0]
-
-    @property
-    def ends(self) -> list[int]:
-        """Where each token ends on the view."""
-        return self._tokens[1]
-
-    @property
-    def words(self) -> list[str]:
-        """Each token in lower case."""
-        return self._tokens[2]
 
     @cached_property
     def places(self) -> dict[str, list[int]]:
