@@ -101,7 +101,7 @@ def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[S
     tail = rest.strip(" .,|-*_")
     if tail and not (
         DEGREE.match(rest)
-        or (order < 4 and re.match(r"[\s|,(#-]{1,6}(?:[A-Z]{0,4}[-.]?\d|mrn|dob|\()", rest, re.I))
+        or (order < 4 and re.match(r"[\s|,.(#-]{1,6}(?:[A-Z]{0,4}[-.]?\d|mrn|dob|\()", rest, re.I))
     ):
         return []
     return [

@@ -189,6 +189,7 @@ class Places:
             )
             start, place = place, place - 1
         cue = bool(start and (text.words[start - 1] in _CUES or "(" in text.gap(start - 1)))
+        cue = cue or (start > 0 and text.words[start - 1].isdigit() and _line_closed(text, last))
         if (lower_case or upper_case) and proper and not cue and not _bare_line(text, start, last):
             strange = any(
                 not default_lists().flags(text.words[k]) & (WORD | STOP) for k in range(start, first)
@@ -218,6 +219,11 @@ class Places:
         if proper and _bare_line(text, start, end):
             end = _line_end(text, end)
         return (text.starts[start], text.ends[end]) if proper else None
+
+
+def _line_closed(text: Note, last: int) -> bool:
+    """Whether a line ends with token `last`."""
+    return text.view[text.ends[last] : text.ends[last] + 3].strip(" .")[:1] in ("", "\n")
 
 
 def _line_end(text: Note, end: int) -> int:

@@ -260,7 +260,7 @@ def _further(scan: Scan, number: int, taken: list[int]) -> bool:
     word, flags, shape = scan.words[number], scan.flags[number], scan.shape(number)
     if len(word) == 1:
         return _initial(scan, number)
-    if word in _SUFFIXES:
+    if word in _SUFFIXES or (flags & NAME and scan.gap(number - 1) == "-"):
         return True
     if degree_at(scan, number):
         return False
