@@ -213,9 +213,7 @@ def test_kill_9_of_a_flow_leaves_no_orphan_and_the_next_run_resumes(site: Site) 
         return bool(state["total"] == STEPS and state["done"] >= 4)
 
     assert wait_for(trained, 300), "training never began"
-    flow_processes = [
-        pid for pid in _processes(site.root) if "flow" in _command(pid) and "engine" in _command(pid)
-    ]
+    flow_processes = [pid for pid in _processes(site.root) if "prefect.engine" in _command(pid)]
     stage_processes = [
         pid for pid in _processes(site.root) if "components.pretraining.pretrain" in _command(pid)
     ]
