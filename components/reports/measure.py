@@ -39,7 +39,10 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--hard", type=int, metavar="COUNT", help="measure on invented hard notes instead")
     found.add_argument("--seed", type=int, default=1, help="of the hard notes")
     found.add_argument(
-        "--half", choices=("development", "held_out"), default="held_out", help="of the names and templates"
+        "--half",
+        choices=("development", "held_out", "fresh"),
+        default="held_out",
+        help="of the names and templates",
     )
     found.add_argument(
         "--unlisted", action="store_true", help="take the names of the half out of the lexicon's lists first"
@@ -101,20 +104,25 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _notes(options: argparse.Namespace) -> list[GoldNote]:
+    from components.reports.measuring.fresh_notes import fresh_notes
     from components.reports.measuring.gold import read_gold
     from components.reports.measuring.hard_notes import hard_notes
 
     if options.gold:
         return read_gold(options.gold)
+    if options.half == "fresh":
+        return fresh_notes(options.hard, options.seed)
     return hard_notes(options.hard, options.seed, options.half)
 
 
 def _layers(options: argparse.Namespace) -> tuple[Any, ...]:
     from components.reports.deid.layers import default_layers
     from components.reports.deid.wordlists import default_lists
+    from components.reports.measuring.fresh_notes import all_fresh_names
     from components.reports.measuring.people import all_names
 
-    lists = default_lists().without(all_names(options.half)) if options.unlisted else None
+    names = all_fresh_names() if options.half == "fresh" else all_names(options.half)
+    lists = default_lists().without(names) if options.unlisted else None
     return default_layers(lists, options.model)
 
 

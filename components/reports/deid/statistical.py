@@ -2,8 +2,8 @@
 
 Off unless a folder is named. An ONNX folder holds `model.onnx` (inputs `input_ids`, `attention_mask` and perhaps
 `token_type_ids`; output logits `[1, L, labels]`), `tokenizer.json`, and `config.json` with `id2label`; a spaCy
-folder holds `meta.json`. It fails closed: a folder that is missing, incomplete or of no known label is a `ConfigError` before
-the first note; an error on a note is the detector's error, which refuses the note.
+folder holds `meta.json`. It fails closed: a folder that is missing, incomplete or of no known label is a
+`ConfigError` before the first note; an error on a note is the detector's error, which refuses the note.
 """
 
 from __future__ import annotations
