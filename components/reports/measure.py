@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seed", type=int, default=1, help="of the hard notes")
     found.add_argument(
         "--half",
-        choices=("development", "held_out", "fresh"),
+        choices=("development", "held_out", "fresh", "last"),
         default="held_out",
         help="of the names and templates",
     )
@@ -104,24 +104,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _notes(options: argparse.Namespace) -> list[GoldNote]:
-    from components.reports.measuring.fresh_notes import fresh_notes
+    from components.reports.measuring.fresh_notes import SETS, fresh_notes
     from components.reports.measuring.gold import read_gold
     from components.reports.measuring.hard_notes import hard_notes
 
     if options.gold:
         return read_gold(options.gold)
-    if options.half == "fresh":
-        return fresh_notes(options.hard, options.seed)
+    if options.half in SETS:
+        return fresh_notes(options.hard, options.seed, options.half)
     return hard_notes(options.hard, options.seed, options.half)
 
 
 def _layers(options: argparse.Namespace) -> tuple[Any, ...]:
     from components.reports.deid.layers import default_layers
     from components.reports.deid.wordlists import default_lists
-    from components.reports.measuring.fresh_notes import all_fresh_names
+    from components.reports.measuring.fresh_notes import SETS, all_names_of
     from components.reports.measuring.people import all_names
 
-    names = all_fresh_names() if options.half == "fresh" else all_names(options.half)
+    names = all_names_of(options.half) if options.half in SETS else all_names(options.half)
     lists = default_lists().without(names) if options.unlisted else None
     return default_layers(lists, options.model)
 
