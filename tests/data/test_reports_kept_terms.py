@@ -44,7 +44,8 @@ Xenetix 350;Iomeron 400;Omniscan;ProHance;Clariscan;Elucirem;Vueway;Lumason;Defi
 GE Discovery CT750 HD;Siemens SOMATOM Drive;Siemens Biograph mCT;Philips Ingenuity;Philips Brilliance iCT 256
 Canon Aquilion ONE;Toshiba Aquilion Prime;NAEOTOM Alpha;GE Revolution Apex;United Imaging uCT 780;Optima CT660
 C2-C3;C7;T4;T11-T12;L1;L2-L3;L5/S1;S1-S2;T5 through T8;left 3rd rib;right 7th through 9th ribs;rib 11
-segment VI;segments 2 and 3;segment IVb;hepatic segment 8;zone 2;station 7;stations 4R and 10L;level IIA;Gruntzig balloon
+segment VI;segments 2 and 3;segment IVb;hepatic segment 8;zone 2;station 7;
+stations 4R and 10L;level IIA;Gruntzig balloon
 series 301 image 44;se 4 im 62;images 22-31;image 12 of 88;axial image 103;slice 57;series 5/image 120;(3:45)
 ACR TI-RADS 4;LI-RADS LR-5;Lung-RADS 4B;BI-RADS 4A;PI-RADS 5;O-RADS 3;C-RADS C2;CAD-RADS 4A;VI-RADS 3;NI-RADS 2
 120 kVp;250 mAs;CTDIvol 8.4 mGy;DLP 512 mGy-cm;effective dose 6 mSv;10 mCi of F-18 FDG;SUVmax 12.4;-45 HU;1,200 HU
