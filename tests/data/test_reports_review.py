@@ -18,9 +18,7 @@ from components.reports import deidentify, review
 from components.reports.deid.decisions import Decision, NoteDecisions, load_decisions, save_decisions
 from tests.data.test_reports_stages import write_inputs
 
-NOTE = (
-    "FINDINGS: Since '16 a nodule, unchanged. Foley zorblatt catheter in place.\nIMPRESSION: Stable."
-)
+NOTE = "FINDINGS: Since '16 a nodule, unchanged. Foley zorblatt catheter in place.\nIMPRESSION: Stable."
 KEY = "stu_00aa"
 
 
