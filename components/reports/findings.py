@@ -13,6 +13,8 @@ from functools import cache, lru_cache
 
 from components.reports.assertion import ABSENT, PRESENT, UNASSESSED, UNCERTAIN, assertion
 from components.reports.lexicon import FOLDER
+from components.reports.shorthand import plain_form
+from components.reports.sides import side_of, sides
 from components.reports.temporality import temporality
 
 NOT_MENTIONED = "not_mentioned"
@@ -104,14 +106,9 @@ _OF_A_THING = re.compile(
 )
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
-_SIDE = re.compile(
-    r"\b(?:(?P<both>bilateral\w*|both|bibasilar|biapical)|(?P<left>left(?:-sided)?|lingula\w*)|"
-    r"(?P<right>right(?:-sided)?))\b"
+_DENIED_INSIDE = re.compile(
+    r"\b(?:not|no|free of|without|nor|normal|uncalcified|non-?calcified)\b(?! longer)"
 )
-
-
-_CLAUSE = re.compile(r";|\bbut\b|\bhowever\b|\bwhereas\b|\band there (?:is|are)\b")
-_DENIED_INSIDE = re.compile(r"\b(?:not|no|free of|without|nor)\b(?! longer)")
 
 
 @dataclass(frozen=True)
@@ -134,6 +131,8 @@ class _Rule:
     absent: re.Pattern[str] | None
     reject: re.Pattern[str] | None
     measured: re.Pattern[str] | None
+    bare: re.Pattern[str] | None
+    bare_unless: re.Pattern[str] | None
     min_mm: float
 
 
@@ -161,6 +160,8 @@ def _rules() -> tuple[_Rule, ...]:
                 pattern(entry.get("absent"), whole=True),
                 pattern(entry.get("reject")),
                 pattern(entry.get("measured"), whole=True),
+                pattern(entry.get("bare"), whole=True),
+                pattern(entry.get("bare_unless"), whole=True),
                 float(entry.get("min_mm", 0)),
             )
         )
@@ -175,7 +176,7 @@ def labels() -> tuple[str, ...]:
 
 def mentions(sentence: str) -> list[Mention]:
     """The findings that a sentence names, one entry a label."""
-    lower = " ".join(sentence.lower().split())
+    lower = plain_form(sentence)
     found = []
     for rule in _rules():
         for stem in rule.stems:
@@ -185,22 +186,23 @@ def mentions(sentence: str) -> list[Mention]:
             continue
         status, span = _status(rule, lower)
         if status != NOT_MENTIONED:
-            side = laterality(_clause_of(lower, *span)) or laterality(lower) if status != ABSENT else ""
+            side = side_of(lower, *span, _abnormal) if status != ABSENT else ""
             found.append(Mention(rule.label, status, side, temporality(lower, *span)))
     return found
 
 
-def _clause_of(lower: str, start: int, end: int) -> str:
-    """The part of a sentence, between semicolons and `but`, that holds a mention: its side is the mention's."""
-    begin = max((match.end() for match in _CLAUSE.finditer(lower, 0, start)), default=0)
-    after = _CLAUSE.search(lower, end)
-    return lower[begin : after.start() if after else len(lower)]
+def _abnormal(text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in ABNORMAL.finditer(text)]
 
 
 def _status(rule: _Rule, lower: str) -> tuple[str, tuple[int, int]]:
     """The strongest status of a label in a sentence, and where the mention is that has it."""
     best, span = NOT_MENTIONED, (0, 0)
-    for match in rule.terms.finditer(lower):
+    places = list(rule.terms.finditer(lower))
+    if rule.bare and rule.bare_unless and not rule.bare_unless.search(lower):
+        taken = [match.span() for match in places]
+        places += [m for m in rule.bare.finditer(lower) if not any(a <= m.start() < b for a, b in taken)]
+    for match in places:
         if rule.exclude and rule.exclude.search(lower[max(0, match.start() - 60) : match.start()]):
             continue
         if rule.exclude_after and rule.exclude_after.search(lower[match.end() : match.end() + 60]):
@@ -248,10 +250,7 @@ def strongest(statuses: Iterable[tuple[str, int]]) -> tuple[str, int | None]:
 
 def laterality(sentence: str) -> str:
     """`left`, `right`, `bilateral` or "" for a sentence."""
-    sides = {match.lastgroup for match in _SIDE.finditer(sentence.lower())}
-    if "both" in sides or {"left", "right"} <= sides:
-        return "bilateral"
-    return next((side for side in ("left", "right") if side in sides), "")
+    return sides(plain_form(sentence))
 
 
 @cache
@@ -309,7 +308,7 @@ def denied(lower: str, start: int, end: int) -> bool:
 
 def polarity(sentence: str, named: list[Mention] | None = None) -> str:
     """`positive` (an abnormality is asserted or suspected), `negative` (denied, or normal) or `neutral`."""
-    lower = " ".join(sentence.lower().split())
+    lower = plain_form(sentence)
     named = mentions(sentence) if named is None else named
     if any(mention.status in (PRESENT, UNCERTAIN) for mention in named):
         return "positive"

@@ -1,0 +1,112 @@
+"""On which side is a finding of a sentence that names several things, each with its own side?
+
+Sides belong to the noun they stand before (`right effusion`) or, after a preposition, to the one they follow
+(`effusion on the right`); what has no side of its own takes the clause's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+MAX_REACH = 400  # characters; a side further away is not the mention's
+_SIDE = re.compile(
+    r"\b(?:(?P<both>bilateral\w*|both|bibasilar|bibasal|biapical|(?:either|each) (?:side|lung)|left and right|"
+    r"right and left)|(?P<left>left(?:-sided)?|lingula\w*)|(?P<right>right(?:-sided)?))\b(?! (?:ventric|atri|heart))"
+)
+_CLAUSE = re.compile(
+    r";|\bbut\b|\bhowever\b|\bwhereas\b|\bwhile\b|\balthough\b|\band there (?:is|are)\b|: (?=no\b)|"
+    r"\. |(?:,| and)(?: and)? (?=(?:the |there )?(?:left|right)(?:-sided)? (?:[\w-]+ ){0,3}(?:is|are|was|were|shows?|has|"
+    r"contains?|remains?|appears?|demonstrates?)\b)"
+)
+_CLEAR = re.compile(
+    r"(?:^|(?:,|\band|\bwith) )(?:the )?(?:[\w-]+ ){1,4}(?:(?:is|are|was|were|remains?|appears?) )?(?:otherwise |"
+    r"entirely |completely |now )*(?:clear|normal|unremarkable|spared|unaffected|preserved)\b"
+)
+_PREPOSITION = re.compile(
+    r"\b(?:in|at|on|of|within|to|from|involving|along|over|into|throughout|affecting|occupying|near|for) "
+    r"(?:the |both |its |their |each )?(?:[a-z]+er |[a-z]+al )?$"
+)
+_LINK = re.compile(r"[\s,]*(?:and|or|with|plus)?(?: associated| adjacent| some| mild| small)?\s*")
+_BEFORE = re.compile(
+    r"\b(?:none|nothing|not|absent|no [a-z]+) (?:is |was )?(?:seen |present )?(?:on|in|at) the (?:left|right)\b|"
+    r"\b(?:previously|formerly|earlier|before) (?:seen )?(?:bilateral|both|(?:on|in) the (?:left|right)|left|right)\b"
+)
+
+
+def sides(text: str) -> str:
+    """`left`, `right`, `bilateral` or "" for words in lower case."""
+    return _joined({match.lastgroup for match in _SIDE.finditer(text)})
+
+
+def _joined(found: set[str | None]) -> str:
+    if "both" in found or {"left", "right"} <= found:
+        return "bilateral"
+    return next((side for side in ("left", "right") if side in found), "")
+
+
+def side_of(lower: str, start: int, end: int, others: Callable[[str], list[tuple[int, int]]]) -> str:
+    """The side of the mention `[start, end)`; `others` gives the places of the abnormal things that a text names."""
+    if not _SIDE.search(lower):
+        return ""
+    shift = max(0, start - MAX_REACH)
+    lower, start, end = lower[shift : end + MAX_REACH], start - shift, end - shift
+    begin, limit = _clause(lower, start, end)
+    clause = lower[begin:limit]
+    for pattern in (_BEFORE, _CLEAR):
+        clause = pattern.sub(
+            lambda match: (
+                match.group() if match.end() > start - begin > match.start() else " " * len(match.group())
+            ),
+            clause,
+        )
+    tokens = [(match.start(), match.end(), match.lastgroup) for match in _SIDE.finditer(clause)]
+    if not tokens:
+        return "" if begin == 0 and limit == len(lower) else sides(_CLEAR.sub(" ", lower))
+    place = (start - begin, end - begin)
+    heads = sorted([place, *(head for head in others(clause) if head[1] <= place[0] or head[0] >= place[1])])
+    if len(heads) == 1 or len({kind for *_, kind in tokens}) == 1:
+        return _joined({kind for *_, kind in tokens})
+    owned: dict[tuple[int, int], set[str | None]] = {head: set() for head in heads}
+    for at, after, kind in tokens:
+        for head in _owners(clause, heads, at, after):
+            owned[head].add(kind)
+    if not owned[place]:
+        owned[place] = _inherited(clause, heads, owned, heads.index(place))
+    return _joined(owned[place] or {kind for *_, kind in tokens})
+
+
+def _clause(lower: str, start: int, end: int) -> tuple[int, int]:
+    begin = max((match.end() for match in _CLAUSE.finditer(lower, 0, start)), default=0)
+    after = _CLAUSE.search(lower, end)
+    return begin, after.start() if after else len(lower)
+
+
+def _owners(clause: str, heads: list[tuple[int, int]], at: int, after: int) -> list[tuple[int, int]]:
+    """Whose side the word `[at, after)` is: the noun before a prepositional phrase, else the next noun."""
+    inside = [head for head in heads if head[0] <= at < head[1]]
+    if inside:
+        return inside
+    before = [head for head in heads if head[1] <= at]
+    following = [head for head in heads if head[0] >= after]
+    if before and _PREPOSITION.search(clause[max(0, at - 30) : at]):
+        return before[-1:]
+    if following and "," not in clause[after : following[0][0]]:
+        return following[:1]
+    return before[-1:] or following
+
+
+def _inherited(
+    clause: str, heads: list[tuple[int, int]], owned: dict[tuple[int, int], set[str | None]], place: int
+) -> set[str | None]:
+    """The side of a noun joined to the target (`atelectasis and scarring in the lingula`)."""
+    for step in (1, -1):
+        at = place
+        while 0 <= at + step < len(heads):
+            low, high = sorted((heads[at], heads[at + step]))
+            if not _LINK.fullmatch(clause[low[1] : high[0]]):
+                break
+            at += step
+            if owned[heads[at]]:
+                return owned[heads[at]]
+    return set()
