@@ -14,7 +14,8 @@ PRESENT, ABSENT, UNCERTAIN = "present", "absent", "uncertain"
 UNASSESSED = "not_assessed"
 
 _NO_CHANGE = (
-    r"(?:(?:(?!(?:and|or|nor|with|but|in|cystic|nodular|degenerative|calcific|inflammatory|\w+(?:matous|otic|atic|ctic|"
+    r"(?:(?:(?!(?:and|or|nor|with|but|in|cystic|nodular|degenerative|calcific|inflammatory|\w+(?:matous|otic|"
+    r"atic|ctic|"
     r"ular))\b)[\w-]+ ){0,3}(?:change|increase|decrease|progression|growth|"
     r"enlargement of|difference|worsening|improvement|doubt|resolution|regression)\b|longer\b)"
 )
@@ -28,15 +29,18 @@ _SEEN = (
     r"(?:seen|identified|present|observed|detected|visuali[sz]ed|noted|evident|appreciated|"
     r"demonstrated|found|visible|apparent|shown|recogni[sz]ed|depicted|encountered|revealed|displayed|discernible|"
     r"discerned|documented|monitored|noticed|elicited|confirmed|verified|substantiated|established|reproduced|"
-    r"proven|disclosed|imaged|delineated|perceived|perceptible|appreciable|detectable|made out|shown)"
+    r"proven|disclosed|imaged|delineated|perceived|perceptible|appreciable|detectable|made out|borne out)"
 )
 _DENIED_BEFORE = (
-    rf"(?:^|[.;] ?)(?:not {_SEEN}|absent|negatives?|none) ?:|\bno\b(?! {_NO_CHANGE})|\bnot\b(?! (?:only|excluded?|ruled out|(?:significantly |completely |entirely |fully |"
+    rf"(?:^|[.;] ?)(?:not {_SEEN}|absent|negatives?|none) ?:|\bno\b(?! {_NO_CHANGE})|\bnot\b(?! (?:only|"
+    rf"excluded?|ruled out|(?:significantly |completely |entirely |fully |"
     rf"substantially )?(?:changed|different|resolved|cleared|improved|decreased|increased)|be (?:excluded|ruled out)|"
     rf"certain|clear|exclude|rule out|necessarily|without|adequately|well\b|optimal\w*|definitely excluded|"
     rf"entirely exclude))"
     rf"|\b(?:is|are|was|were|do|does|did|has|have)n['\u2019]t\b(?! (?:exclude|rule out|resolved|changed))"
-    rf"|\bwithout\b(?! {_NO_CHANGE})|\bwith no\b(?! {_NO_CHANGE})|\babsence of\b|\bnegative (?:\w+ )?for\b|"
+    rf"|\bwithout\b(?! {_NO_CHANGE})|\bwith no\b(?! {_NO_CHANGE})|\babsence of\b|\b(?:falls? |fell |"
+    rf"stops? )?short of\b|\bspar(?:es|ing)\b|"
+    r"\bpreviously (?:repaired|resected|removed|excised|drained)\b|\bnegative (?:\w+ )?for\b|"
     rf"\bfree (?:of|from)\b|\bclear of\b|\bdevoid of\b|\black(?:s|ing)? (?:of )?|\bdenie[sd]\b|\bdenying\b|"
     rf"\brather than\b|\binstead of\b|\bneither\b|\bnor\b|\bunremarkable for\b|\bargues? against\b|"
     rf"\babsent\b(?! (?:on|in|at))"
@@ -54,11 +58,14 @@ _DENIED_BEFORE = (
     r"correction) of\b"
 )
 _DOUBT_BEFORE = (
+    r"\b(?:thought|felt|believed|presumed|judged|considered) (?:\w+ ){0,2}to (?:be|reflect|represent)\b|"
+    r"^were (?:this|it|these|they)\b|"
     r"\bin all (?:likelihood|probability)\b|\blikelihood of\b|"
     r"\b(?:to|possible|impossible to|excluding|exclusion of) (?:exclude|rule out)\b|\bexcluding\b|"
     r"\b(?:some |little |slight )?doubt (?:about|regarding|as to|concerning)\b|\bquestion ?:|\bwould\b|\bunless\b|"
     r"\bin (?:the event|case) of\b|\b(?:distinguish\w*|differentiat\w+|separat\w+|tell) (?:\w+ )?(?:from|apart)\b|"
-    r"\b(?:may|might|could) (?:obscure|hide|mask|simulate|mimic)\b|\beither\b(?! (?:side|lung|lobe|base|apex|hemi|of))|"
+    r"\b(?:may|might|could) (?:obscure|hide|mask|simulate|mimic)\b|\beither\b(?! (?:side|lung|lobe|base|apex|"
+    r"hemi|of))|"
     r"\bcannot be (?:distinguished|differentiated|separated) from\b|"
     r"\bpossibl[ey]\b|\bpossibility of\b|\bprobabl[ey]\b|(?<!un)\blikely\b|\bsuspicious for\b|"
     r"\bsuspect(?:ed|s)?\b|\bsuspicion (?:of|for)\b|\bconcern(?:ing)? (?:for|of)\b|\bquestion(?:able| of|"
@@ -75,7 +82,10 @@ _DOUBT_BEFORE = (
 )
 _AUX = r"(?:is|are|was|were|has been|have been|has|have|can be|could be)"
 _DENIED_AFTER = re.compile(
-    r"^-free\b|\b(?:has|have|is|are|was|were) (?:now |since |been |completely |fully |entirely )*(?:reabsorbed|resorbed|"
+    r"^ (?:is|are|was|were) (?:within|in) (?:the )?(?:normal|physiolog\w+) (?:limits?|range|amounts?)\b|"
+    r"\bwithout (?:\w+ )?recurrence\b|\b(?:was|were|been) (?:pulled|extracted|discontinued)\b|"
+    r"^-free\b|\b(?:has|have|is|are|was|were) (?:now |since |been |completely |fully |entirely )*(?:reabsorbed|"
+    r"resorbed|"
     r"re-?expanded|abated|dissipated|healed|come out|been taken out|dissolved)\b|"
     r"^[ ,]*(?:(?:which |it |this |they )?(?:is|are|was|were|has|have|had)? ?(?:now|since|subsequently|meanwhile|"
     r"entirely|completely|fully) )+(?:been )?(?:resolved|cleared|gone|removed|absent|disappeared)\b|"
@@ -92,24 +102,32 @@ _DENIED_AFTER = re.compile(
     rf"|\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|"
     rf"demonstrated|found|discerned)\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|nil|"
     rf"not (?:{_SEEN}))|"
-    rf"\b(?:is|are|was|were) (?:negative|unlikely to be present|neither)\b|"
-    rf"^[ ,]*(?:resolved|removed|absent|not (?:seen|identified|present|observed|detected|visuali[sz]ed)|none)\b(?!{PRIOR})"
+    rf"\b(?:is|are|was|were) (?:negative|unlikely to be present|neither(?! (?:\w+ly )?(?:increas|decreas|larg|"
+    rf"small|new|grow|enlarg|better|wors|"
+    r"progress|chang|calcif|enhanc|cavit|loculat|specul)))\b|"
+    rf"^[ ,]*(?:resolved|removed|absent|not (?:seen|identified|present|observed|detected|visuali[sz]ed)|"
+    rf"none)\b(?!{PRIOR})"
 )
 _DOUBT_AFTER = re.compile(
-    r"\b(?:difficult|hard|impossible|not possible) to (?:exclude|rule out)\b|\bwould be difficult\b|"
+    r"\b(?:difficult|hard|impossible|not possible) to (?:exclude|rule out|separate|distinguish|differentiate|"
+    r"tell|confirm)\b|"
+    r"\bwould be difficult\b|"
     r"\b(?:less|more) likely\b|\bbe (?:missed|overlooked|obscured|hidden)\b|\b(?:is|are) (?:a )?possib\w+\b|"
-    r"\b(?:is|are|was|were) (?:only |also |merely |strongly )*(?:suspected|raised|considered|debatable|conceivable)\b|"
+    r"\b(?:is|are|was|were) (?:only |also |merely |strongly )*(?:suspected|raised|considered|debatable|"
+    r"conceivable)\b|"
     r"^[ ,]*(?:possible|probable|likely|questionable|equivocal|uncertain|doubtful)\b(?! \w)|"
-    r"^[ ,]*if (?:any|at all|real|genuine)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|can not|can['\u2019]t|could not) "
+    r"^[ ,]*if (?:any|at all|real|genuine)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|can not|can['\u2019]t|"
+    r"could not) "
     r"be (?:\w+ly )?(?:told|distinguished|differentiated|separated|discriminated|confirmed)\b(?! by)|"
     r"\b(?:is|are) (?:also )?(?:in|on|among) the (?:list|differential)|"
-    r"\b(?:cannot|can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out)\b|"
+    r"\b(?:cannot|can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out|dismissed|"
+    r"discounted)\b|"
     r"\bnot (?:be )?(?:\w+ly )?(?:excluded|ruled out)\b|\b(?:is|are|was|were) (?:suspected|"
     r"possible|likely|probable|questioned|questionable|unlikely|favou?red|not certain|uncertain|equivocal|doubtful|"
     r"(?:difficult|hard|impossible) to exclude|less likely|in question|in the differential)\b"
     r"|\b(?:may|might|could) be (?:present|considered|seen)\b|\bversus\b|\bvs\b|^ ?\?|"
     r"\bshould be (?:considered|excluded)\b|\bto be (?:considered|excluded)\b|\bsuspected$|\bsuspected[.,]|"
-    r"\bunlikely\b|\bdifferential\b|\bin the differential\b|"
+    r"\bunlikely\b|\bimprobable\b|\bdifferential\b|\bin the differential\b|"
     r"\b(?:is|are|was|were) (?:not well|poorly|not clearly|not optimally|suboptimally) (?:seen|visuali[sz]ed|"
     r"evaluated|demonstrated|assessed)\b"
 )
@@ -138,7 +156,8 @@ _ENDS = re.compile(
     rf"were) {_SEEN}(?:,| and| with| where| while| in the setting)|\bwhich\b|:|"
     r"(?:\band|,) (?:and )?(?=(?:the|both|this|these|its|an?) (?:[\w-]+ ){1,5}(?:is|are|was|were|shows?|has|have|"
     r"contains?|demonstrates?|remains?|persists?|appears?)\b)|"
-    rf"(?:\band|,) (?:and )?(?=(?:(?!no\b|or\b|and\b)[\w-]+ ){{1,4}}(?:(?:is|are|was|were|appears?|remains?) {_STATE}|"
+    rf"(?:\band|,) (?:and )?(?=(?:(?!no\b|or\b|and\b)[\w-]+ ){{1,4}}(?:(?:is|are|was|were|appears?|"
+    rf"remains?) {_STATE}|"
     r"remains?|persists?|has (?:increased|decreased)|have (?:increased|decreased))\b)"
 )
 _DEGREE = (
@@ -154,7 +173,8 @@ _ASIDE = re.compile(r"^[\w ]{0,30}, (?:which|that) [^,;]{1,90},")
 _STATED_AFTER = re.compile(
     r"^[\w ,]{0,60}\b(?:and|,) "
     + _DEGREE
-    + r"\b|^ [^,;]*\b(?:in|at|on|within|measuring|of \d)\b [^,;]*, (?!and |or |nor |\d|(?:is|are|was|were|has|have|can|which|that|now|"
+    + r"\b|^ [^,;]*\b(?:in|at|on|within|measuring|of \d)\b [^,;]*, (?!and |or |nor |\d|(?:is|are|was|were|has|"
+    r"have|can|which|that|now|"
     r"not|no)\b)"
 )
 _STATED_BEFORE = re.compile(
@@ -163,50 +183,73 @@ _STATED_BEFORE = re.compile(
 )
 # `no suspicion of X`, `nothing to suggest X`: the denial is of the sign that the doubt names
 _OF_A_SIGN = re.compile(
-    r"\b(?:suggest\w*|suspicious|suspect\w*|suspicion|concern\w*|worrisome|favou?r\w*|question\w*|possibility|rais\w+|"
+    r"\b(?:suggest\w*|suspicious|suspect\w*|suspicion|concern\w*|worrisome|favou?r\w*|question\w*|possibility|"
+    r"rais\w+|"
     r"indicat\w+|likely|probabl\w+|compatible|apparent|could|might|may)\b"
 )
 _NO_SIGN = re.compile(r"^(?:(?!\b(?:but|and|or)\b)[^,;:.]){0,60}$")
 # `no gas within the X`, `none of the Xs`: what is named as known is there, whatever is denied of it
 _KNOWN = re.compile(
-    r"\b(?:within|inside|around|adjacent to|near|along|surrounding|beside|beneath|behind|below|above|abutting|in|from|to|"
-    r"of|by|with|between) (?:the|this|that|these|those|its|their) (?:(?!(?:an?|any|is|are|has|have|contains?|shows?)\b)"
+    r"\b(?:within|inside|around|adjacent to|near|along|surrounding|beside|beneath|behind|below|above|abutting|"
+    r"in|from|to|"
+    r"of|by|with|between) (?:the|this|that|these|those|its|their) (?:(?!(?:an?|any|is|are|has|have|contains?|"
+    r"shows?)\b)"
     r"[\w-]+ ){0,3}$"
 )
 _OF_A_TRACE = re.compile(
     r"\b(?:evidence|signs?|traces?|indication|residual\w*|remnants?|remains|visuali[sz]ation|recurrence|presence|"
-    r"suggestion|suspicion|persistence|resolution|clearing|part|any|one|removal|(?:re)?section|repair|excision|"
+    r"suggestion|suspicion|persistence|resolution|clearing|removal|(?:re)?section|repair|excision|"
     r"drainage|free|clear|devoid) (?:of|from) (?:the|this|that|these|those) (?:[\w-]+ ){0,3}$|"
     r"\bin the (?:[\w-]+ ){0,3}$(?<=lung )|^ ?(?:the|this|these) (?:[\w-]+ ){0,3}$"
 )
+# `do not think that there is`: what is said of is the clause that follows
+_COMPLEMENT = re.compile(r"(?: (?!and\b|with\b|or\b)\w+){0,2} there (?:is|are|was|were)\b(?<!,)")
 _DEFINITE = re.compile(r"^ (?:the|this|these|that|those) (?:[\w-]+ ){0,3}$")
 _NONE_OF = re.compile(
-    r"\b(?:none|neither|not one) of (?:the|these|those|his|her) (?:(?!(?:an?|any|is|are|has|have|\w+s)\b)[\w-]+ ){0,3}$"
+    r"\b(?:none|neither|not one) of (?:the|these|those|his|her) (?:(?!(?:an?|any|is|are|has|have|"
+    r"\w+s)\b)[\w-]+ ){0,3}$"
 )
 _EVENT = re.compile(
-    r"^(?: \w+)? (?:migration|malposition\w*|kinking|leak(?:age)?|displacement|occlusion|complications?|cavitation|growth|"
+    r"^(?: \w+)? (?:migration|malposition\w*|kinking|leak(?:age)?|displacement|occlusion|complications?|"
+    r"cavitation|growth|"
     r"progression|enlargement|dysfunction|fragmentation|disconnection|dislodge\w*|discontinuity|loculation|"
     r"rupture|related|associated|infection|increase|thrombosis|stenosis)\b"
 )
 _ELLIPSIS = re.compile(
-    r"(?:,|;|\bbut|\band|\bhowever,?|\bthough|\balthough|\. ) ?(?:but |and |which |that |now |today |currently |however,? )*"
-    r"(?:it |they |this |these |such a thing |one |the (?:former|latter|same|finding) )?(?:(?:is|are|was|were|has|have|had|"
+    r"[;,.] (?:but )?(?:(?:today.s |the |this )?(?:ct|study|examination|scan|imaging)) (?:does|did) not (?:bear|"
+    r"confirm|support|"
+    r"corroborate|substantiate|show) (?:this|it|that)\b|"
+    r"(?:,|;|\bbut|\band|\bhowever,?|\bthough|\balthough|\. ) ?(?:but |and |which |that |now |today |currently |"
+    r"however,? )*"
+    r"(?:it |they |this |these |such a thing |one |the (?:former|latter|same|finding) )?(?:(?:is|are|was|were|"
+    r"has|have|had|"
     r"can|could) (?:now |since |today |currently )*)?(?:(?:not|no longer|never|n't)(?: \w+ly)?(?: been| be)?"
     rf" {_SEEN}|cannot be {_SEEN}|none (?:(?:is|are|was|were|has been|could be|can be) )?(?:\w+ly )?{_SEEN}|"
     r"(?:has|have|is|are) (?:now |since |completely |fully |entirely )*(?:resolved|cleared|gone|disappeared|"
     rf"vanished|reabsorbed|resorbed|healed))\b(?!{PRIOR})|"
-    r"(?:,|\band|\bbut|;) (?:none|nothing|no trace) (?:now |of it )?(?:remains?|persists?|is left|was left|is there)\b"
+    r"(?:,|\band|\bbut|;) (?:none|nothing|no trace) (?:now |of it )?(?:remains?|persists?|is left|was left|"
+    r"is there)\b"
 )
 _UNREAL = re.compile(r"\b(?:would|might|could|should)\b")
 _REVISED = re.compile(
-    r"^ (?:in question |on the (?:prior|previous|earlier) \w+ |\w+ )?(?:is|was|are|were|represents?|represented|corresponds? to|corresponded to|proves? to be|proved to be|turns? out to be|"
+    r"^ (?:in question |on the (?:prior|previous|earlier) \w+ |\w+ )?(?:is|was|are|were|represents?|represented|"
+    r"corresponds? to|corresponded to|proves? to be|proved to be|turns? out to be|"
     r"turned out to be|is (?:actually|in fact|merely|just)|was (?:actually|in fact|merely|just)|is shown to be) "
     r"(?:merely |only |actually |in fact |just )?(?:an? |the )?(?:\w+ ){0,3}(?:vessels?|arti?e?facts?|nipple|rib|fat|"
     r"summation|shadow|averaging|mucus|cartilage|fold|bone|osteophyte|fissure|vein|artery)\b"
 )
+# `has cleared on the right but not on the left`
+_PARTLY = re.compile(
+    r"\b(?:but|yet|though) (?:it |they )?(?:not (?:on|in|at)|persists?|lingers?|remains?|still)\b"
+)
 # `no new X; the old one is stable`
 _OLD_ONE = re.compile(
-    r"^[^.]{0,20}[;,] (?:but )?(?:the|an?) (?:[\w-]+ ){1,3}ones? (?:is|are|remains?|has|have)\b"
+    r"^[^.]{0,20}[;,]? (?:but |and |with )?(?:the|an?) (?:[\w-]+ ){0,3}ones? (?:is|are|remains?|has|have|on|in|at)\b"
+)
+_EXCEPTION = re.compile(
+    r",? (?:except(?:ing)?(?: for)?|with the exception of|other than|apart from|aside from) (?:an?|one|two|some|"
+    r"several|\d) ?"
+    r"[^.;]{1,60}"
 )
 _EXPECTED = re.compile(r"\bwould (?:have )?(?:be |been )?(?:expect\w*|anticipat\w+)\b[^.;]*$")
 _YET = re.compile(r"\b(?:yet|but|however)\b[^.;]*\b(?:clear|none|no|not|normal)\b")
@@ -216,17 +259,20 @@ _KIN = re.compile(
     r"(?: (?:had|has|with|of|for|died|suffer\w*|includes?)\b|:)[^.;]*$"
 )
 _LIMITED = re.compile(
-    r"\b(?:limit(?:ed|s|ing)|suboptimal|poor|reduced|precludes?|degrad\w+|impair\w+|hampers?|restricts?|non-?diagnostic|"
+    r"\b(?:limit(?:ed|s|ing)|suboptimal|poor|reduced|precludes?|degrad\w+|impair\w+|hampers?|restricts?|"
+    r"non-?diagnostic|"
     r"insensitive|inadequate) (?:\w+ ){0,2}(?:evaluation|assessment|detection|sensitivity|characteri[sz]ation|"
     r"exclusion|visuali[sz]ation|for)(?: (?:of|for))? (?:[\w-]+ ){0,4}$|"
     r"\b(?:search|screening|surveillance|evaluat\w+|assess\w*|study|scan) for (?:[\w-]+ ){0,4}$"
 )
 _EARLIER = re.compile(
-    r"\b(?:prior|previous|earlier|last|preceding|old|initial|baseline|comparison)(?: \w+){0,2},? (?:(?:which|that|where) )?"
+    r"\b(?:prior|previous|earlier|last|preceding|old|initial|baseline|comparison)(?: \w+){0,2},? (?:(?:which|"
+    r"that|where) )?"
     r"(?:had )?(?:show(?:ed|n)|demonstrated|revealed|contained|had|depicted|described) (?:[\w-]+ ){0,4}$"
 )
 _CLEARED = re.compile(
-    r"[,;] (?:and |but )?(?:today |now |currently )?(?:the |both |these )?(?:[\w-]+ ){0,3}(?:(?:is|are) (?:now )?(?:clear|"
+    r"[,;] (?:and |but )?(?:today |now |currently )?(?:the |both |these )?(?:[\w-]+ ){0,3}(?:(?:is|"
+    r"are) (?:now )?(?:clear|"
     r"normal|resolved|gone|no longer|not)|has (?:resolved|cleared)|have (?:resolved|cleared))\b"
 )
 _THING = (
@@ -237,24 +283,17 @@ _THING = (
 _EITHER_OR = re.compile(rf"^(?: changes?)?,? (?:and/or|or) (?:[\w-]+ ){{0,3}}{_THING}\b|^ ?/ ?{_THING}\b")
 _OR_ELSE = re.compile(rf"\b{_THING}(?: changes?)?,? (?:and/or|or) (?:[\w-]+ ){{0,3}}$")
 # a clause without any of these cannot match the pattern of the name
-_UNASSESSED_STEMS = ("not", "n't", "n\u2019t", "limited", "suboptimal", "degraded", "precluded", "diagnostic")
-_DENIED_STEMS = tuple(
-    "not n't n\u2019t never longer absent exclud ruled resolv clear remov gone disappear subsid vanish regress negativ "
-    "neither none nil expan sorb abat dissip heal come dissol free out withdrawn explant".split()
-) + (": no", ":no", "- no", "? no", "?no")
-_DOUBT_STEMS = tuple(
-    "exclud ruled suspect possib likely probab question favo certain equivoc doubt differential may might could versus "
-    "vs ? consider well poor clearly optimal difficult hard missed obscur overlook hidden raised debatable conceivable "
-    "if list to".split()
+_UNASSESSED_STEMS = re.compile(r"not|n't|n\u2019t|limited|suboptimal|degraded|precluded|diagnostic")
+_DENIED_STEMS = re.compile(
+    r"not|n't|n\u2019t|never|longer|absent|exclud|ruled|resolv|clear|remov|gone|disappear|subsid|vanish|"
+    r"regress|negativ|neither|none|nil|expan|sorb|abat|dissip|heal|come|dissol|free|normal|physiol|"
+    r"recurrence|pulled|extract|discontin|out|withdrawn|explant|: no|:no|- no|\? no|\?no"
 )
-
-
-def _holds(clause: str, stems: tuple[str, ...]) -> bool:
-    """Whether any of the stems is in the clause: a quick look before a long pattern."""
-    for stem in stems:  # noqa: SIM110 - a generator would double the time
-        if stem in clause:
-            return True
-    return False
+_DOUBT_STEMS = re.compile(
+    r"exclud|ruled|suspect|possib|likely|probab|question|favo|certain|equivoc|doubt|differential|may|"
+    r"might|could|versus|vs|\?|consider|well|poor|clearly|optimal|difficult|hard|missed|obscur|overlook|"
+    r"hidden|raised|debatable|conceivable|if|list|to"
+)
 
 
 @lru_cache(maxsize=2048)
@@ -265,6 +304,7 @@ def _cues(sentence: str) -> tuple[tuple[int, int, str], ...]:
     )
 
 
+@lru_cache(maxsize=4096)
 def assertion(sentence: str, start: int, end: int) -> str:
     """`present`, `absent` or `uncertain` for the mention `[start, end)` of a sentence in lower case.
 
@@ -292,24 +332,30 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
     after = _ASIDE.sub(",", whole[:200], count=1)[:160]
     clause = _until_end(sentence, end, after)
     if (
-        _holds(clause, _UNASSESSED_STEMS)
+        _UNASSESSED_STEMS.search(clause)
         and _UNASSESSED_AFTER.search(clause)
         and (not _END_CLAUSE.search(clause) or _UNASSESSED_BEFORE.search(before))
     ):
         return UNASSESSED
     if (
-        _holds(clause, _DENIED_STEMS)
+        _DENIED_STEMS.search(clause)
         and (found := _DENIED_AFTER.search(clause))
         and not _STATED_AFTER.match(clause[: found.end()])
         and not ("," in clause[: found.start()] and _STATED_BEFORE.search(before))
     ):
-        return ABSENT
+        return PRESENT if _PARTLY.search(whole) else ABSENT
     if denied != ABSENT and (
         _REVISED.match(whole)
         or (_EARLIER.search(before) and _CLEARED.search(whole))
         or (_EXPECTED.search(before) and _YET.search(whole))
     ):
         return ABSENT
+    if (
+        denied == ABSENT
+        and (except_for := _EXCEPTION.match(whole))
+        and sentence[end - 5 : end - 1] in except_for.group()
+    ):
+        return PRESENT
     if denied == ABSENT and _OLD_ONE.search(whole):
         return PRESENT
     if (
@@ -318,9 +364,9 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
         and _same_subject(whole[: gone.start()])
     ):
         return ABSENT
-    if _holds(clause, _DOUBT_STEMS) and (doubt := _DOUBT_AFTER.search(clause)):
+    if _DOUBT_STEMS.search(clause) and (doubt := _DOUBT_AFTER.search(clause)):
         return denied if denied == ABSENT and _OF_A_SIGN.search(doubt.group()) else UNCERTAIN
-    if (unreal := _UNREAL.match(clause.lstrip())) and unreal and denied is None:
+    if denied is None and _UNREAL.match(clause.lstrip()):
         return UNCERTAIN
     return None
 
@@ -366,13 +412,8 @@ def _by_cue_before(sentence: str, start: int, end: int, cues: tuple[tuple[int, i
 
 def _ended(sentence: str, begin: int, finish: int, start: int) -> bool:
     """Whether a clause ends between a cue and the mention at `start`."""
-    if sentence.startswith(" there ", finish) and sentence[begin:finish] in (
-        "if",
-        "whether",
-        "unclear if",
-        "nor",
-    ):
-        finish += 9
+    if told := _COMPLEMENT.match(sentence, finish):
+        finish = told.end()
     stop = _ENDS.search(sentence, finish, start + 80)
     return stop is not None and stop.start() < start
 

@@ -107,7 +107,7 @@ _OF_A_THING = re.compile(
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
 _DENIED_INSIDE = re.compile(
-    r"\b(?:not|no|free of|without|nor|normal|uncalcified|non-?calcified)\b(?! longer)"
+    r"\b(?:not|no|free of|without|nor|normal|sparing|uncalcified|non-?calcified)\b(?! longer)"
 )
 
 

@@ -145,6 +145,7 @@ def opposite(sentence: str, polarity: str) -> str:
 
 def _turned(sentence: str, turn: Turn, otherwise: Turn) -> str:
     body = " ".join(_ITEM.sub("", sentence.strip(), count=1).split()).rstrip(" .!;:")
+    body = body or sentence.strip(" .!;:\r\n\t")
     if not body:
         return sentence
     label = ""

@@ -35,14 +35,16 @@ _MEANING = {
 }
 # a short form is a word of its own; `sig.` keeps no stop, so that it ends no clause
 _SHORT = re.compile(
-    r"(?<![\w/])(?:(?P<lobe>[rl][uml]l)s?(?![\w/])|(?P<word>w/o|w/(?=\s)|e/o|c/w|r/o|d/t|b/l|s/p|bilat|poss|prob|susp|"
+    r"(?<![\w/])(?:(?P<lobe>[rl][uml]l)s?(?![\w/])|(?P<word>w/o|w/(?=\s)|e/o|c/w|r/o|d/t|b/l|s/p|bilat|poss|"
+    r"prob|susp|"
     r"signif|sig|prev|query|zero|\u00f8|lt|rt|ggos|hx|neg|nil(?! (?:acute|else|significant|of note)\b))(?![\w/])\.?)"
     r"|(?P<more>\b[rl] ?[><=]{1,2} ?[rl]\b)|(?P<minus>[ :]\([-\u2013\u2212]\)|: ?[-\u2013\u2212](?=[.;,]|$))"
     r"|(?<=[a-z])(?P<none> ?[:=] ?0(?=[.;,]|$)| 0(?=[.;]|$))"
 )
 _LETTER = re.compile(r"(?<![\w/.'-])[RL](?![\w/.'\u2019>=<-])(?! ?[><])")
 _MAY_HOLD = re.compile(
-    r"[rl][uml]l|/|\b(?:bilat|poss|prob|susp|sig|prev|query|zero|lt|rt|ggos|hx|neg|nil)|\u00f8|[><]|\([-\u2013\u2212]\)|"
+    r"[rl][uml]l|/|\b(?:bilat|poss|prob|susp|sig|prev|query|zero|lt|rt|ggos|hx|neg|nil)|\u00f8|[><]|"
+    r"\([-\u2013\u2212]\)|"
     r": ?[-\u2013\u2212]|0[.;,]|0$"
 )
 

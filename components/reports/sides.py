@@ -16,7 +16,8 @@ _SIDE = re.compile(
 )
 _CLAUSE = re.compile(
     r";|\bbut\b|\bhowever\b|\bwhereas\b|\bwhile\b|\balthough\b|\band there (?:is|are)\b|: (?=no\b)|"
-    r"\. |(?:,| and)(?: and)? (?=(?:the |there )?(?:left|right)(?:-sided)? (?:[\w-]+ ){0,3}(?:is|are|was|were|shows?|has|"
+    r"\. |(?:,| and)(?: and)? (?=(?:the |there )?(?:left|right)(?:-sided)? (?:[\w-]+ ){0,3}(?:is|are|was|were|"
+    r"shows?|has|"
     r"contains?|remains?|appears?|demonstrates?)\b)"
 )
 _CLEAR = re.compile(
