@@ -116,7 +116,8 @@ _DOUBT_AFTER = re.compile(
     r"\b(?:is|are|was|were) (?:only |also |merely |strongly )*(?:suspected|raised|considered|debatable|"
     r"conceivable)\b|"
     r"^[ ,]*(?:possible|probable|likely|questionable|equivocal|uncertain|doubtful)\b(?! \w)|"
-    r"^[ ,]*if (?:any|at all|real|genuine)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|can not|can['\u2019]t|"
+    r"^[ ,]*if (?:any|at all|real|genuine|it|they|this)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|can not|"
+    r"can['\u2019]t|"
     r"could not) "
     r"be (?:\w+ly )?(?:told|distinguished|differentiated|separated|discriminated|confirmed)\b(?! by)|"
     r"\b(?:is|are) (?:also )?(?:in|on|among) the (?:list|differential)|"
@@ -290,6 +291,7 @@ _DENIED_STEMS = re.compile(
     r"recurrence|pulled|extract|discontin|out|withdrawn|explant|: no|:no|- no|\? no|\?no"
 )
 _DOUBT_STEMS = re.compile(
+    r"distinguish|differentiat|separat|discriminat|confirm|"
     r"exclud|ruled|suspect|possib|likely|probab|question|favo|certain|equivoc|doubt|differential|may|"
     r"might|could|versus|vs|\?|consider|well|poor|clearly|optimal|difficult|hard|missed|obscur|overlook|"
     r"hidden|raised|debatable|conceivable|if|list|to"

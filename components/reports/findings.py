@@ -176,8 +176,21 @@ def labels() -> tuple[str, ...]:
 
 def mentions(sentence: str) -> list[Mention]:
     """The findings that a sentence names, one entry a label."""
+    return list(_mentions(sentence))
+
+
+@cache
+def _any_stem() -> re.Pattern[str]:
+    return re.compile("|".join(sorted({re.escape(stem) for rule in _rules() for stem in rule.stems})))
+
+
+# reports repeat their sentences (`No pleural effusion.`): what was found before is not looked for again
+@lru_cache(maxsize=16384)
+def _mentions(sentence: str) -> tuple[Mention, ...]:
     lower = plain_form(sentence)
-    found = []
+    found: list[Mention] = []
+    if not _any_stem().search(lower):
+        return ()
     for rule in _rules():
         for stem in rule.stems:
             if stem in lower:
@@ -188,7 +201,7 @@ def mentions(sentence: str) -> list[Mention]:
         if status != NOT_MENTIONED:
             side = side_of(lower, *span, _abnormal) if status != ABSENT else ""
             found.append(Mention(rule.label, status, side, temporality(lower, *span)))
-    return found
+    return tuple(found)
 
 
 def _abnormal(text: str) -> list[tuple[int, int]]:
@@ -270,6 +283,7 @@ def region(sentence: str) -> str:
     return region_in(sentence, None)
 
 
+@lru_cache(maxsize=16384)
 def region_in(sentence: str, within: str | None) -> str:
     """`region` of a sentence below a sub-heading of the region `within`, which decides where the words do not."""
     counts: dict[str, int] = {}
@@ -308,11 +322,16 @@ def denied(lower: str, start: int, end: int) -> bool:
 
 def polarity(sentence: str, named: list[Mention] | None = None) -> str:
     """`positive` (an abnormality is asserted or suspected), `negative` (denied, or normal) or `neutral`."""
-    lower = plain_form(sentence)
     named = mentions(sentence) if named is None else named
     if any(mention.status in (PRESENT, UNCERTAIN) for mention in named):
         return "positive"
-    denied = bool(named)
+    return _sign_of(sentence, bool(named))
+
+
+@lru_cache(maxsize=16384)
+def _sign_of(sentence: str, denied: bool) -> str:
+    """The polarity of a sentence of which no finding of CT-RATE is affirmed; `denied`: one is denied."""
+    lower = plain_form(sentence)
     for match in ABNORMAL.finditer(lower):
         status = assertion(lower, match.start(), match.end())
         if status == ABSENT:

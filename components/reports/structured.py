@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from components.reports.findings import (
@@ -97,6 +98,11 @@ def _label(heading: str) -> str:
 
 def clauses(sentence: str) -> list[str]:
     """The sentence, or its clauses as sentences where one of them affirms and another denies."""
+    return list(_clauses(sentence))
+
+
+@lru_cache(maxsize=16384)
+def _clauses(sentence: str) -> list[str]:
     if len(sentence) > MAX_SENTENCE:
         return [sentence]
     spans, begin = [], 0
