@@ -6,8 +6,8 @@ import re
 
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
-from components.reports.deid.wordlists import FOREIGN, STOP, WORD, default_lists
-from components.reports.lexicon import word_set, words
+from components.reports.deid.wordlists import FOREIGN, STOP, WORD, default_lists, towns
+from components.reports.lexicon import word_set
 
 _I = re.IGNORECASE
 _TYPES = (
@@ -21,14 +21,17 @@ _ZIP = r"(?:[A-Za-z]{2}\.?,? {1,2})?\d{5}(?:-\d{4})?(?![\d-])"
 _UK = r"[A-Za-z]{1,2}\d[A-Za-z\d]? ?\d[A-Za-z]{2}(?!\w)"
 _CA = r"[A-Za-z]\d[A-Za-z] ?\d[A-Za-z]\d(?!\w)"
 _TOWN = r"[^\W\d_][\w.'-]{0,24}(?: [^\W\d_][\w.'-]{0,24}){0,2}"
-_TAIL = rf"(?:,? (?:{_TOWN})?,? ?(?:{_ZIP}|{_UK}|{_CA}))?"
+_TAIL = (
+    rf"(?:,? (?:{_TOWN})?,? ?(?:{_ZIP}|{_UK}|{_CA})|, {_TOWN} \d{{4}}(?![\d./-])|"
+    r", [^\W\d_][\w'-]{2,24}(?: [^\W\d_]{2,20}(?=[.,;\n]|$))?)?"
+)
 _STREET = re.compile(
-    rf"\d{{1,5}}[A-Za-z]?,? (?:[NSEW]\.? |(?:North|South|East|West) )?(?:(?:[A-Z][A-Za-z'.-]{{0,20}}|"
+    rf"\d{{1,5}}[A-Za-z]?(?:[/-]\d{{1,4}})?,? (?:[NSEW]\.? |(?:North|South|East|West) )?(?:(?:[A-Z][A-Za-z'.-]{{0,20}}|"
     rf"\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}(?:(?i:{_TYPES})\b\.?|"
     rf"Dr\b(?!\.? [A-Z][a-z]))(?i:{_UNIT})(?i:{_TAIL})"
 )
 _STREET_ANY = re.compile(
-    rf"\d{{1,5}}[a-z]? (?!(?:mm|cm|x|of|in|and|to|ml|"
+    rf"\d{{1,5}}[a-z]?(?:[/-]\d{{1,4}})? (?!(?:mm|cm|x|of|in|and|to|ml|"
     rf"mg)\b)(?:[a-z][a-z'-]{{1,20}} ){{1,2}}(?:{_SURE})\b\.?{_UNIT}{_TAIL}",
     _I,
 )
@@ -76,6 +79,7 @@ _CITY_STATE = re.compile(r"(?:[A-Z][A-Za-z.'-]{1,20} ){0,2}[A-Z][A-Za-z.'-]{1,20
 _ZIP_AFTER = re.compile(r",? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _STATE_ZIP = re.compile(r"[A-Z]{2},? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _BOX = re.compile(r"p\.? ?o\.? box #? ?\d{1,6}", _I)
+_UNIT_BEFORE = re.compile(r"\b(?:unit|flat|apt\.?|apartment|suite|level|shop) \d{1,4}[a-z]?(?:, ?|/| )$", _I)
 _STATES = word_set("addresses.states")
 _SITE = re.compile(r"(?:hospital|clinic|center|centre|infirmary|institute|university) in $", _I)
 _LIVES = re.compile(
@@ -177,11 +181,17 @@ class Addresses:
             or _FRENCH.match(view, start)
             or _VIETNAMESE.match(view, start)
         ):
-            return start, match.end(), "street"
+            return _unit_before(view, start), match.end(), "street"
         match = _STREET_ANY.match(view, start)
         if match and not default_lists().flags(text.words[number + 1]) & STOP:
-            return start, match.end(), "street"
+            return _unit_before(view, start), match.end(), "street"
         return None
+
+
+def _unit_before(view: str, start: int) -> int:
+    """Where an address begins whose street number stands at `start`: at its flat or unit, if it names one."""
+    match = _UNIT_BEFORE.search(view, max(0, start - 24), start)
+    return match.start() if match else start
 
 
 def _plausible(found: str) -> bool:
@@ -206,8 +216,8 @@ def _residence(text: Note, number: int) -> tuple[int, int, str] | None:
             return None
         word = text.words[follow]
         if (
-            word not in words("cities")
-            or not (text.token(follow)[0].isupper() or _SITE.search(view, left, end))
+            word not in towns()
+            or not (text.token(follow)[0].isupper() or _SITE.search(view, left, end) or view[:2000].islower())
             or default_lists().flags(word) & WORD
         ):
             return None
@@ -220,16 +230,16 @@ def _residence(text: Note, number: int) -> tuple[int, int, str] | None:
         if (
             not word.isalpha()
             or flags & STOP
-            or (flags & WORD and word not in words("cities") and not written[0].isupper())
+            or (flags & WORD and word not in towns() and not written[0].isupper())
         ):
             break
-        if written[0].islower() and flags & (WORD | FOREIGN) and word not in words("cities"):
+        if written[0].islower() and flags & (WORD | FOREIGN) and word not in towns():
             break
         if (
             flags & WORD
             and place == number + 1
             and not (lives and written[0].isupper() and not written.isupper())
-            and word not in words("cities")
+            and word not in towns()
         ):
             break
         last, place = place, place + 1

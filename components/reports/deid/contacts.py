@@ -21,7 +21,9 @@ _LOCAL = re.compile(r"\d{3}[-.]\d{4}(?![\d-]|\.\d)")
 _WORLD = re.compile(r"\+\d{1,3}(?:[ .\-()]{0,2}\d{1,4}){2,6}(?!\d)")
 _TRUNK = re.compile(r"\(?0\d{2,4}\)?[ .\-]{1,2}\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)")
 _LABELLED = re.compile(
-    r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}([(+]{0,2}\d[\d().\-/]{1,18}(?: [\d().\-/]{2,10}){0,4})", _I
+    r"(?: (?:of|for) (?:[a-z]+ ){0,3}[a-z]+(?=:))?"
+    r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}([(+]{0,2}\d[\d().\-/]{1,18}(?: [\d().\-/]{2,10}){0,4})",
+    _I,
 )
 _LABELS = word_set("contacts.labels")
 _SHORT = re.compile(

@@ -66,6 +66,7 @@ _WEEKDAY = re.compile(
 )
 _CUES_YEAR = word_set("dates.cues_year")
 _CUES_PARTIAL = word_set("dates.cues_partial")
+_PART_OF_YEAR = frozenset(["early", "late", "mid", "summer", "winter", "spring", "autumn", "fall", "circa"])
 _CUES_DAY = frozenset(["on", "dated", "date", "since", "until", "till", "through"])
 _CUES_MONTH = word_set("dates.cues_month")
 _MONTH_WORDS = frozenset(MONTHS) | {"ngay"}
@@ -165,6 +166,8 @@ class Dates:
             ok = cue in _CUES_MONTH - {"of", "for", "by", "from"} and (
                 upper or cue in ("since", "until", "last", "early", "late")
             )
+            ok = ok or (cue in ("in", "for") and _lower(text) and _ends_phrase(text, number))
+            ok = ok or (upper and word == "may" and number > 0 and _listed_month(text, number))
         else:
             ok = True
         return (text.starts[number], text.ends[number], "month", 0.7) if ok else None
@@ -234,7 +237,7 @@ class Dates:
             if (is_day or is_month) and not _ratio_before(text, number):
                 return start, match.end(), "partial", 0.7
         if len(word) == 4 and word[:2] in ("19", "20") and word.isdigit() and _year_cue(text, number, cue):
-            begin = text.starts[number - 1] if cue in ("early", "late", "mid") else start
+            begin = text.starts[number - 1] if cue in _PART_OF_YEAR else start
             return begin, text.ends[number], "year", 0.6
         if (
             cue == "the"
@@ -250,6 +253,24 @@ class Dates:
         ):
             return start, match.end(), "time", 0.8
         return None
+
+
+def _lower(text: Note) -> bool:
+    """Whether the note has no capitals, so that `march` and `may` say nothing by theirs."""
+    return text.view[:2000].islower()
+
+
+def _ends_phrase(text: Note, number: int) -> bool:
+    return text.view[text.ends[number] : text.ends[number] + 1] in ("", ".", ",", ";", "\n", ")")
+
+
+def _listed_month(text: Note, number: int) -> bool:
+    """`Apr-08, May and`: after another date of a list."""
+    return (
+        text.gap(number - 1) == ", "
+        and text.words[number - 1].isdigit()
+        and len(text.words[number - 1]) in (2, 4)
+    )
 
 
 def word_ends(text: Note, number: int) -> bool:
@@ -273,7 +294,7 @@ def _is_month(text: Note, number: int, written: str) -> bool:
     """Whether a month before a day without a year is one: `May 5`, `mar 3`, but not `may 2 nodules`."""
     lower = written.lower()
     if lower in _ENGLISH:
-        return lower not in _WORDLIKE or written[0].isupper()
+        return lower not in _WORDLIKE or written[0].isupper() or _lower(text)
     return len(lower) > 3 and (lower not in _WORDLIKE or written[0].isupper())
 
 
@@ -307,7 +328,7 @@ def _year_cue(text: Note, number: int, cue: str) -> bool:
         return True
     return bool(
         number
-        and before
+        and (text.words[number - 2] if number > 1 and before == "of" else before)
         in ("studies", "study", "exam", "exams", "priors", "prior", "ct", "mri", "radiograph", "radiographs")
     )
 

@@ -20,10 +20,10 @@ from components.reports.lexicon import mapping, word_set
 PEOPLE = frozenset({"PATIENT", "STAFF", "PERSON"})
 NUMBERS = frozenset({"MRN", "SSN", "ACCESSION", "ID", "DEVICE", "PHONE"})
 _SEPARATOR = re.compile(
-    r" {0,12}(?:\([^()\n]{0,14}\) ?|/ ?[\w' ]{1,24}(?=[:=]))?(?::{1,2}|=|\.{3,}:?|\u2026|-(?= )|"
+    r" {0,12}(?:\([^()\n]{0,14}\) ?|/ ?[\w' ]{1,24}(?=[:=]))?\.?(?::{1,2}|=|>|#|\.{3,}:?|\u2026|-(?= )|"
     r"\uff1a)[ \t*_]{0,12}"
 )
-_STRICT = re.compile(r" {0,12}(?:\([^()\n]{0,14}\) ?)?(?:::?|=|\uff1a|\.{3,}:?)[ \t*_]{0,12}")
+_STRICT = re.compile(r" {0,12}(?:\([^()\n]{0,14}\) ?)?\.?(?:::?|=|>|\uff1a|\.{3,}:?)[ \t*_]{0,12}")
 _PIPE = re.compile(r"[ *_]{0,8}\|[ *_]{0,8}")
 _WIDE = re.compile(r" {3,40}(?=\S)")
 _NUMBER = re.compile(r"#? ?(?:[A-Za-z]{1,8}[-. ]?)?[A-Za-z0-9][\w./-]*(?: (?=[A-Z]{0,2}\d)[\w./-]+){0,6}")
@@ -208,13 +208,21 @@ def people(
             break
         plain = degree_at(scan, number) and count > 0
         joined = first >= 0 and _joins(gap, scan.words[last] if last >= 0 else "")
-        if word == "s" and gap == "'":
+        if (word == "s" and gap == "'") or word == "born":
             break
         title = (
             word in _LEADS
             and not (len(word) == 1 and first >= 0 and joined)
             and (first < 0 or not joined or scan.view[scan.ends[number] : scan.ends[number] + 1] == ".")
         )
+        if (
+            first >= 0
+            and not joined
+            and gap[:1] == "."
+            and not title
+            and scan.words[number - 1] not in _LEADS
+        ):
+            break
         if word in PARTICLES and len(word) > 1 and (joined if first >= 0 else _particle_first(scan, number)):
             first, last = (number if first < 0 else first), number
         elif (

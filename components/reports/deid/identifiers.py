@@ -33,7 +33,7 @@ _STRONG = {
     "dea": "ID",
     "hcn": "ID",
     "pesel": "SSN",
-    **dict.fromkeys(("crm", "gmc", "rpps", "adeli", "pwz", "lanr", "colegiado", "col"), "ID"),
+    **dict.fromkeys(("nhi", "crm", "gmc", "rpps", "adeli", "pwz", "lanr", "colegiado", "col"), "ID"),
 }
 _WEAK = {
     "account": "ID",
@@ -59,6 +59,18 @@ _WEAK = {
     "medical": "MRN",
     "unit": "MRN",
     "fin": "ID",
+    "ref": "ACCESSION",
+    "reference": "ACCESSION",
+    "licence": "ID",
+    "card": "ID",
+    "booking": "ID",
+    "form": "ID",
+    "ticket": "ID",
+    "chart": "MRN",
+    "file": "MRN",
+    "registration": "MRN",
+    "reg": "MRN",
+    "hospital": "MRN",
     "job": "ID",
     "document": "ID",
     "doc": "ID",
@@ -68,9 +80,9 @@ _WEAK = {
 }
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}(?![\d-])")
 _ACCESSION = re.compile(r"\d{2,4}-\d{4,9}(?:-[A-Za-z]{1,4})?(?![\w-])")
-_DASHED = re.compile(r"\d{1,4}(?:-\d{2,8}){2,4}(?![\w-])")
+_DASHED = re.compile(r"\d{1,4}(?:-\d{1,8}){2,4}(?![\w-])")
 _UID = re.compile(r"[0-2](?:\.\d{1,39}){5,20}")
-_MIXED = re.compile(r"(?:[a-z]{1,6}\d{5,16}[a-z]{0,3}|\d{4,16}[a-z]{1,3}\d{0,8})$")
+_MIXED = re.compile(r"(?:[a-z]{1,6}\d{5,16}[a-z]{0,3}|\d{4,16}[a-z]{1,3}\d{0,8}|\d{2,8}[a-z]{2,3}\d{4,8})$")
 _UNIT = re.compile(
     r" ?-?(?:mm|cm|ml|mg|hu|units?|iu|mci|mbq|kg|lbs?|cells|copies|years?|yo\b|y/o|c?gy|mgy|x\b|"
     r"ms\b|hours?|%)",
@@ -96,11 +108,12 @@ _SPELLED = re.compile(
 )
 _AGE_CUES = word_set("identifiers.age_cues")
 _CODED = re.compile(
-    r"(?:[a-z]{1,5}[-.]\d{2,6}[-.]\d{2,8}|\d{2,6}-[a-z]{1,4}-\d{2,8}|[a-z]{1,5}[-#]\d{5,12}[a-z]?)(?![\w-])",
+    r"(?:[a-z]{1,5}[-.]\d{2,6}[-.]\d{2,8}|\d{2,6}-[a-z]{1,4}-\d{2,8}|[a-z]{1,5}[-#]\d{5,12}[a-z]?|[a-z]{1,4}\d{2,4}-\d{4,8})(?![\w-])",
     _I,
 )
 
 
+_CODE = re.compile(r"(?:[A-Z]{1,4}-?\d{4,10}[A-Z]?|\d{1,4}(?:-\d{1,8}){1,3}|\d{4,10}[A-Z]?)(?![\w-])", _I)
 _SPELLED_WORDS = frozenset({"ninety", "one", "a", "nonagenarian", "centenarian", "supercentenarian"})
 _CODE_WORDS = word_set("identifiers.code_words")
 _TRIGGERS = frozenset(_STRONG) | frozenset(_WEAK) | _SPELLED_WORDS | _CODE_WORDS
@@ -121,7 +134,7 @@ class Identifiers:
             if start < done:
                 continue
             found = self._labelled(text, number, word) if not word[0].isdigit() else None
-            found = found or self._bare(text, number, word)
+            found = found or self._bare(text, number, word) or _marked(text, number)
             if found:
                 begin, end, kind, rule, score = found
                 spans.append(Span(begin, end, kind, self.name, rule, score))
@@ -145,11 +158,12 @@ class Identifiers:
         explicit = any(mark in between for mark in "#:=") or re.search(
             r"\b(?:no|number|num|nr|id)\b", between, _I
         )
-        needed = 3 if strong else (4 if explicit else 6)
+        coded = digits < len(value) and value[0].isalpha() and word not in ("study", "exam", "case")
+        needed = 3 if strong else (4 if explicit or coded else 6)
         if digits < needed or (not strong and "\n" in between) or between.count("\n") > 1:
             return None
-        if _UNIT.match(view, match.start(1) + len(value)) or re.match(
-            r"\d{1,4}[-/.]\d{1,2}[-/.]\d{2,4}$", value
+        if _UNIT.match(view, match.start(1) + len(value)) or (
+            re.match(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{2,4}$", value) and not (explicit and kind == "MRN")
         ):
             return None
         if not strong and re.search(r"\d\.\d", value) and value.count(".") == 1:
@@ -205,3 +219,32 @@ class Identifiers:
         ):
             return start, end, "ID", "id.mixed", 0.9
         return None
+
+
+def _marked(text: Note, number: int) -> tuple[int, int, str, str, float] | None:
+    """`#794-6219-7`, `(VKV9416)` after a name, `Label: VKV9416` alone on its line: a code by what stands around it."""
+    view, start = text.view, text.starts[number]
+    before = view[start - 1] if start else ""
+    if before not in ("#", "(", " ", ">", ":", "="):
+        return None
+    match = _CODE.match(view, start)
+    if not match or sum(map(str.isdigit, match.group())) < 4:
+        return None
+    mixed = not match.group().isdigit()
+    if before == "#" and (mixed or len(match.group()) > 4):
+        return start, match.end(), "MRN", "id.marked", 0.9
+    named = (
+        start > 2
+        and view[start - 2] == " "
+        and view[start - 3].isalpha()
+        and text.token(number - 1)[0].isupper()
+    )
+    lower = view[:2000].islower()
+    if before == "(" and view[match.end() : match.end() + 1] == ")" and mixed and (named or lower):
+        return start, match.end(), "MRN", "id.marked", 0.8
+    line = view.rfind("\n", max(0, start - 40), start) + 1
+    label = view[line:start].rstrip(" ")
+    ends = view[match.end() : match.end() + 1] in ("", "\n")
+    if mixed and ends and line and label[-1:] in (":", ">", "=", "#") and label.count(":") < 2:
+        return start, match.end(), "ID", "id.marked", 0.8
+    return None

@@ -31,7 +31,7 @@ _MEASURE = re.compile(
 )
 _GRID = re.compile(rf"(?<![\w.]){_NUMBER} ?[x×X] ?{_NUMBER}(?: ?[x×X] ?{_NUMBER})?(?!\w)")
 _PLACE = re.compile(
-    r"\b(?:series|image|images|img|im|se|slice|slices|sequence|frame|station|page|phase|axial|"
+    r"\b(?:series|image|images|img|im(?!\d{5})|se|slice|slices|sequence|frame|station|page|phase|axial|"
     r"coronal|sagittal)s?\.?,? ?(?:number|no\.?|nos\.?|#|:)? ?\d{1,5}(?:(?:[/:,&-]| and | to |"
     r" through | of |, ?(?:image|im|slice|series) ?#?)? ?\d{1,5}){0,4}(?![\w/])",
     re.IGNORECASE,

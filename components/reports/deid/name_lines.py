@@ -13,7 +13,9 @@ from components.reports.deid.span import Span
 from components.reports.deid.wordlists import FOREIGN, NAME, STOP, WORD, Lists, default_lists
 
 _CARET = re.compile(
-    r"(?<![\w^])[^\W\d_][\w'.-]{0,40}(?:\^{1,3}[^\W\d_][\w'.-]{0,40}(?: [^\W\d_][\w'.-]{0,40}(?=\^|"
+    r"(?<![\w^])(?:(?:[Dd]e|[Vv]an|[Vv]on|[Dd]i|[Dd]el|[Ll]a|[Ll]o|[Tt]er|[Dd]os|DE|VAN|VON|DI|LA|LO|TER|DOS|"
+    r"'[Tt]|[^\W\d_][\w'-]{1,20}(?= (?:da|de|do|DA|DE|DO) )) ){0,3}"
+    r"[^\W\d_][\w'.-]{0,40}(?:\^{1,3}[^\W\d_][\w'.-]{0,40}(?: [^\W\d_][\w'.-]{0,40}(?=\^|"
     r" ?[\n;|,]|$))?){1,4}"
 )
 _TYPIST = re.compile(
@@ -60,6 +62,8 @@ def _lines(scan: Scan, layer: str) -> list[Span]:
 def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[Span]:
     """A name at the beginning of a line that a number, a degree or the line's end follows."""
     end, names, commas = at, 0, 0
+    if at < stop and scan.words[at] == "dear":
+        return []
     while end < stop and end - at < 5:
         word, flags = scan.words[end], scan.flags[end]
         if not word.isalpha() or degree_at(scan, end) or (scan.shape(end) == "l" and word not in PARTICLES):

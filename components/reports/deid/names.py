@@ -7,6 +7,7 @@ before a family name, or a word that is a name and nothing else.
 
 from __future__ import annotations
 
+from components.reports.deid.company import company_spans
 from components.reports.deid.cues import Found, cues
 from components.reports.deid.free_names import free_standing
 from components.reports.deid.headers import field_spans
@@ -37,6 +38,7 @@ class Names:
                 Span(a, b, kind, self.name, rule, score) for a, b, kind, rule, score in _context(scan, number)
             ]
         spans = extend_slash(text.view, spans + layout_spans(scan, self.name))
+        spans += company_spans(scan, spans, self.name)
         return spans + echo(text, spans, self.name, self.lists)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
-from components.reports.deid.wordlists import NAME, STOP, WORD, default_lists
+from components.reports.deid.wordlists import NAME, STOP, WORD, default_lists, towns
 from components.reports.lexicon import mapping, word_set, words
 
 _GAPS = frozenset({" ", "  ", "-", "'", ". ", ".", "' ", " & ", "/", " and ", " - "})
@@ -18,6 +18,9 @@ _CUES = frozenset(["at", "from", "to", "in", "of", "by", "via", "with"])
 _SPECIALTIES = ("ology", "opathology", "opthalmology", "surgery", "iatrics", "iatry", "therapy", "medicine")
 _ARTICLES = word_set("places.articles")
 _MAX_BACK = 6
+_PRACTICES = word_set("places.practices")
+_DIRECTIONS = frozenset({"north", "south", "east", "west", "northern", "southern", "eastern", "western"})
+_TOWN_AFTER = re.compile(r", ([^\W\d_][\w'-]{2,20}(?: [^\W\d_][\w'-]{2,20})?)(?=[\n.,;)]|$)")
 
 
 class Nouns(NamedTuple):
@@ -74,11 +77,15 @@ class Places:
                     end = label.start(1) + len(value)
                     spans.append(Span(label.start(1), end, "HOSPITAL", self.name, "place.label", 0.8))
                     continue
-            found = self._suffix(text, number, word)
+            found = self._suffix(text, number, word) or (
+                _practice(text, number) if word in _PRACTICES else None
+            )
             if not found and number > done:
                 found = self._prefix(text, number, word)
             if found:
                 spans.append(Span(*found, "HOSPITAL", self.name, "place.institution", 0.8))
+                if town := _town_after(text, found[1]):
+                    spans.append(Span(*town, "ADDRESS", self.name, "place.town", 0.75))
                 while done < number or (done + 1 < len(text.words) and text.starts[done + 1] < found[1]):
                     done += 1
         return spans
@@ -118,10 +125,17 @@ class Places:
                 if following in known.join and following not in ("i", "am", "im"):
                     follow += 1
                     continue
-                if flags & STOP and following not in known.generic:
+                bare = _bare_line(text, number, follow)
+                capital = written[0].isupper() and (bare or (not written.isupper() and len(written) > 3))
+                if (
+                    flags & STOP
+                    and following not in known.generic
+                    and not (capital and flags & NAME)
+                    and not bare
+                ):
                     break
                 if written[0].islower() and not (
-                    first_lower and (not flags & WORD or following in known.generic)
+                    first_lower and (bare or not flags & WORD or following in known.generic)
                 ):
                     break
                 if (
@@ -221,6 +235,57 @@ class Places:
         return (text.starts[start], text.ends[end]) if proper else None
 
 
+def _practice(text: Note, number: int) -> tuple[int, int] | None:
+    """`Sunrise Radiology`, `Kazan General`, `Nova Day Surgery`: capitals before a noun that is a word elsewhere too."""
+    first, last = number, number
+    if text.words[number] == "surgery":
+        if not number or text.words[number - 1] != "day" or text.gap(number - 1) != " ":
+            return None
+        first = number - 1
+    flags, capital = default_lists().flags, text.token(number)[0].isupper()
+    mixed = capital and not text.token(number).isupper()
+    if text.view[text.ends[last] : text.ends[last] + 1] not in ("", ".", ",", "\n", ")", ";", " "):
+        return None
+    noun, strange, start = first, False, first
+    while start and noun - start < 3 and text.gap(start - 1) == " ":
+        word, written = text.words[start - 1], text.token(start - 1)
+        mark = flags(word)
+        if not word.isalpha() or word in nouns().breaks or (mixed and not written[0].isupper()):
+            break
+        if (word in nouns().generic and word not in _DIRECTIONS) or word in words("radiology_words"):
+            return None
+        if mark & STOP and word not in _DIRECTIONS and not (mixed and mark & NAME):
+            break
+        strange = strange or not mark & (WORD | STOP)
+        start -= 1
+    if start == noun:
+        return None
+    cue = (
+        bool(start)
+        and text.gap(start - 1) == " "
+        and text.words[start - 1] in ("from", "at", "by", "of", "to")
+    )
+    cue = cue or (bool(start) and text.gap(start - 1) in (" - ", ", ", " (", ": "))
+    alone = not start or "\n" in text.gap(start - 1)
+    closed = text.view[text.ends[last] : text.ends[last] + 1] != " "
+    if mixed:
+        return (text.starts[start], text.ends[last]) if cue or (alone and closed) else None
+    surgery = text.words[number] in ("surgery", "memorial")
+    found = (cue and (strange or surgery)) or (alone and closed and (strange or surgery))
+    return (text.starts[start], text.ends[last]) if found else None
+
+
+def _town_after(text: Note, end: int) -> tuple[int, int] | None:
+    """The town after an institution: `..., Groningen` before a mark or the end of the line."""
+    match = _TOWN_AFTER.match(text.view, end)
+    if not match:
+        return None
+    parts = match[1].lower().split()
+    strange = not any(default_lists().flags(part) & (WORD | STOP) for part in parts)
+    capital = match[1][0].isupper() and not match[1].isupper()
+    return match.span(1) if parts[0] in towns() or (strange and capital) else None
+
+
 def _line_closed(text: Note, last: int) -> bool:
     """Whether a line ends with token `last`."""
     return text.view[text.ends[last] : text.ends[last] + 3].strip(" .")[:1] in ("", "\n")
@@ -243,7 +308,7 @@ def _line_end(text: Note, end: int) -> int:
 @cache
 def _triggers() -> frozenset[str]:
     known = nouns()
-    return known.heads | frozenset(known.pairs) | frozenset(known.prefixes) | _LABELS
+    return known.heads | _PRACTICES | frozenset(known.pairs) | frozenset(known.prefixes) | _LABELS
 
 
 def _bare_line(text: Note, first: int, last: int) -> bool:

@@ -12,6 +12,7 @@ from components.reports.lexicon import word_set
 
 _BETWEEN = frozenset({" ", ". ", ".", "  ", ".  ", ".\n", "\n", ".-", "./", "/", " / "})
 _AND = re.compile(r" (?:and|&) (?=[A-Z])")
+_FRENCH = frozenset({"a", "est", "etait", "avait", "presente", "sera"})
 SECOND = {"nhan": ("benh", "PATIENT"), "si": ("bac", "STAFF")}
 
 
@@ -53,6 +54,11 @@ def after_two_words(scan: Scan, number: int) -> list[Found]:
     return found_at(scan, take(scan, at, Trust.TITLE), kind, "name.title", 0.9)
 
 
+def _french(scan: Scan, number: int) -> bool:
+    """`M. Dale a ete vu`: the French verb after the name says that `M.` is a form of address."""
+    return scan.words[number] == "m" and any(word in _FRENCH for word in scan.words[number + 2 : number + 4])
+
+
 def _is_title(scan: Scan, number: int, word: str) -> bool:
     """Whether `MR`, `MS`, `Dr` is a form of address here, and not an examination, a valve or milliseconds."""
     if number + 1 >= len(scan.words) or scan.gap(number) not in _BETWEEN:
@@ -66,7 +72,10 @@ def _is_title(scan: Scan, number: int, word: str) -> bool:
         return True
     if word in ("mr", "ms", "mx", "mrs"):
         if written.isupper() and word in ("mr", "ms"):
-            return "." in gap and (shape == "U" or scan.upper_line(number))
+            if not scan.upper_line(number):
+                return False
+            strange = word == "ms" and scan.english and scan.strange(number + 1)
+            return "." in gap or scan.listed(number + 1) or strange
         measured = number > 0 and scan.gap(number - 1) == " " and scan.words[number - 1][-1].isdigit()
         return written[0].isupper() or not measured
     if word == "bs" and scan.words[number + 1] in ("chi", "doc", "dieu"):
@@ -76,9 +85,11 @@ def _is_title(scan: Scan, number: int, word: str) -> bool:
     if word in word_set("titles.sure"):
         return True
     if word in word_set("titles.short"):
-        if scan.english and word in word_set("titles.not_english"):
+        if scan.english and word in word_set("titles.not_english") and not _french(scan, number):
             return False
         return scan.shape(number + 1) != "l" and not scan.flags[number + 1] & STOP
+    if number and scan.words[number - 1] == "dear":
+        return True
     if shape == "l":
         return False
     named = word in word_set("titles.words") and scan.shape(number + 1) == "C"

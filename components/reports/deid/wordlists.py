@@ -110,6 +110,12 @@ def default_lists() -> Lists:
     return Lists(words("first_names"), words("surnames"))
 
 
+@cache
+def towns() -> frozenset[str]:
+    """Towns of one word."""
+    return words("cities") | words("towns")
+
+
 def english_share(lists: Lists, tokens: list[str]) -> float:
     """The share of a note's longer words (at most 400 are looked at) that are English or medical ones."""
     longer = [word for word in tokens if len(word) > 2 and word.isalpha()]
@@ -119,4 +125,6 @@ def english_share(lists: Lists, tokens: list[str]) -> float:
     strange = sum(1 for flags in seen if not flags & (WORD | STOP | FOREIGN | NAME))
     if english + foreign + strange < 4:
         return 1.0
-    return english / (english + foreign + strange)
+    return english / (
+        english + foreign + strange / 2
+    )  # half: strange words are names more often than a language

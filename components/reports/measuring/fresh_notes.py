@@ -2,8 +2,8 @@
 
 They were written after the rules and measured before anyone looked at what was missed. Nothing in them comes from
 the two halves of `hard_notes`: names are those of `SET_names.txt`, blocks those of `SET_templates.txt`; dates,
-numbers, towns and institutions are written below, and those of `last` are others than those of `fresh`. A sixth of the notes is in
-small letters, a sixth in capitals.
+numbers, towns and institutions are written below, and those of `last` are others than those of `fresh`. A
+sixth of the notes is in small letters, a sixth in capitals.
 """
 
 from __future__ import annotations
@@ -94,17 +94,9 @@ _LAST: dict[str, tuple[str, ...]] = {
     ),
     "partial": ("%b %y", "%B of %Y", "late %Y", "%Y-%m", "%b. %Y", "winter %Y", "%Y", "%B %-d"),
     "cities": (
-        "Mombasa",
-        "Chiang Mai",
-        "Isfahan",
-        "Debrecen",
-        "Tampere",
-        "Yerevan",
-        "Rotorua",
-        "Kandy",
-        "Sylhet",
-    )
-    + ("Swansea", "Haifa", "Lviv", "Jacmel", "Boulder", "Spokane", "Hobart"),
+        *("Mombasa", "Chiang Mai", "Isfahan", "Debrecen", "Tampere", "Yerevan", "Rotorua", "Kandy", "Sylhet"),
+        *("Swansea", "Haifa", "Lviv", "Jacmel", "Boulder", "Spokane", "Hobart"),
+    ),
     "roots": (
         "Immaculate Heart",
         "Glenview",
@@ -137,8 +129,10 @@ _LAST: dict[str, tuple[str, ...]] = {
         "P.O. Box {z}, {c}",
     ),
     "ways": ("Magnolia", "Kings", "Riverside", "Temple", "Lotus", "Mill", "Summit"),
-    "phones": ("+254 7## ######", "+66 2 ### ####", "+98 21 #### ####", "+36 1 ### ####", "0## ### ####")
-    + ("(###)###-####", "###-#######", "+972-5#-#######", "+44 (0)29 #### ####", "### #### ###"),
+    "phones": (
+        *("+254 7## ######", "+66 2 ### ####", "+98 21 #### ####", "+36 1 ### ####", "0## ### ####"),
+        *("(###)###-####", "###-#######", "+972-5#-#######", "+44 (0)29 #### ####", "### #### ###"),
+    ),
     "records": (
         "######",
         "########",
