@@ -14,6 +14,7 @@ from components.reports.deid.layers import default_layers
 from components.reports.deid.wordlists import default_lists
 from components.reports.measure import main
 from components.reports.measuring.evaluate import evaluate, own_detector
+from components.reports.measuring.fresh_notes import SETS, all_names_of, fresh_notes
 from components.reports.measuring.gold import read_gold
 from components.reports.measuring.hard_notes import GoldNote, hard_notes, templates
 from components.reports.measuring.people import HALVES, all_names, half_of
@@ -146,3 +147,14 @@ def test_names_that_no_list_holds_are_found_by_context() -> None:
     detector = own_detector(Deidentifier(default_layers(lists)))
     metrics = evaluate(hard_notes(80, 12, "held_out"), detector).metrics()
     assert metrics["token_recall"] >= 0.9
+
+
+@pytest.mark.parametrize(("part", "recall"), [("fresh", 0.95), ("last", 0.9)])
+def test_further_sets_are_repeatable_and_measured(part: str, recall: float) -> None:
+    notes = fresh_notes(60, 4242, part)
+    assert notes == fresh_notes(60, 4242, part)
+    assert all(note.text[start:end].strip() for note in notes for start, end, _ in note.spans)
+    assert len(all_names_of(part) & all_names_of(SETS[1 - SETS.index(part)])) < 10
+    metrics = evaluate(notes, own_detector(Deidentifier())).metrics()
+    assert metrics["token_recall"] >= recall
+    assert metrics["token_precision"] >= 0.97

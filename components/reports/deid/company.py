@@ -211,7 +211,7 @@ def _labelled(scan: Scan, layer: str) -> list[Span]:
 
 def _hyphenated(scan: Scan, layer: str) -> list[Span]:
     """`Kwon Seung-ho`: a given name of two syllables after a family name, as Korean and Chinese are written."""
-    found = []
+    found: list[Span] = []
     if scan.lower_note or "-" not in scan.view:
         return found
     for match in re.finditer(r"\b[A-Z][a-z]{1,6},? [A-Z][a-z]{1,5}-[A-Za-z][a-z]{1,5}\b", scan.view):
