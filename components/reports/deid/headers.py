@@ -249,6 +249,11 @@ def people(
         number += 1
     if first >= 0:
         runs.append((first, last))
+    return _kept_runs(scan, runs, strict, copies)
+
+
+def _kept_runs(scan: Scan, runs: list[tuple[int, int]], strict: bool, copies: bool) -> list[tuple[int, int]]:
+    """The runs of a value that may be names, as offsets; plain words are left out where the label is weak."""
     found = []
     for a, b in runs:
         while b > a and scan.words[b] in PARTICLES and len(scan.words[b]) > 1 and scan.shape(b) == "l":
