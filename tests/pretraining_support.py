@@ -85,6 +85,7 @@ PARAMS: dict[str, Any] = {
     "clip_gradient": 1.0,
     "precision": "32-true",
     "accelerator": "cpu",
+    "strategy": "auto",
     "devices": 1,
     "num_threads": 1,
     "num_workers": 0,

@@ -122,7 +122,10 @@ def prevalence(artifacts: Path) -> dict[str, Any]:
             {"name": name, "total": [sum(pair[at] for pair in parts.values()) for at in (0, 1)], **parts}
             for name, parts in sorted(labels.items())
         ],
-        "sections": [{"name": name, "count": count} for name, count in named.most_common()],
+        "sections": [
+            {"name": name, "count": count}
+            for name, count in sorted(named.items(), key=lambda item: (-item[1], item[0]))
+        ],
         "reports": len(reports),
         "findings": _findings(rows_of(artifacts / "section" / "findings.parquet")),
     }
