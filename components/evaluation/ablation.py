@@ -106,7 +106,7 @@ def _dice(folders: Sequence[Path]) -> Column:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm's line: its estimates and its paired differences to the baseline by measure, and its step time."""
+    """An arm's line: estimates and paired differences to the baseline by measure, processor seconds a step."""
 
     arm: str
     seeds: tuple[int, ...]

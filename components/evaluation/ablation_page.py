@@ -45,7 +45,7 @@ def measures(rows: Sequence[Row]) -> list[str]:
 def markdown(rows: Sequence[Row], titles: Mapping[str, str], baseline: str) -> str:
     """Two tables: estimates by arm, and paired differences to the baseline arm."""
     names = measures(rows)
-    header = ["arm", "seeds", *(TITLES[name] for name in names), "s a step"]
+    header = ["arm", "seeds", *(TITLES[name] for name in names), "CPU s a step"]
     body = []
     for row in rows:
         cells = [

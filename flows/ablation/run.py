@@ -102,7 +102,7 @@ def run_cell(root: Path, data: Path, cell: Cell, threads: int) -> dict[str, Any]
         shutil.rmtree(folder / "artifacts" / stage, ignore_errors=True)
     began = time.monotonic()
     run_stages(root, folder, OWN, threads, describe(cell))
-    training = read_json(folder / "logs" / "pretrain.resources.json")
+    timing = folder / "logs" / "pretrain.timing.json"
     steps = int(values["pretrain"]["num_steps"])
     result = {
         "arm": cell.arm,
@@ -110,7 +110,7 @@ def run_cell(root: Path, data: Path, cell: Cell, threads: int) -> dict[str, Any]
         "fold": cell.fold,
         "key": cell.key,
         "seconds": round(time.monotonic() - began, 1),
-        "step_s": round(training["wall_s"] / steps, 4) if steps else None,
+        "step_s": read_json(timing)["step_cpu_s"] if timing.exists() else None,
         "num_steps": steps,
         "threads": threads,
     }

@@ -72,6 +72,7 @@ def test_times_are_logged_and_are_no_artifact(tmp_path: Path) -> None:
     timing = read_json(tmp_path / "logs" / "pretrain.timing.json")
     assert timing["steps"] == 4
     assert timing["step_s"] > 0
+    assert timing["step_cpu_s"] > 0
     shares = [value for name, value in timing.items() if name.endswith("_share")]
     assert sum(shares) == pytest.approx(1, abs=0.01)
     assert {"data_share", "forward_share", "backward_share", "optimiser_share"} <= timing.keys()
