@@ -148,8 +148,8 @@ def run_processes(root: Path) -> list[int]:
     return found
 
 
-def end_runs(root: Path) -> int:
-    """End the flow runs that a worker left behind, with all that they started; returns how many sessions."""
+def end_runs(root: Path) -> None:
+    """End the flow runs that a worker left behind, with all that they started."""
     ended: set[int] = set()
     deadline = time.monotonic() + 2 * GRACE_S
     while (members := run_processes(root)) and time.monotonic() < deadline:
@@ -163,19 +163,21 @@ def end_runs(root: Path) -> int:
             continue
         end_session(first)
         ended.add(first)
-    return len(ended)
 
 
 def down() -> int:
     """Stop what `up` started and the runs under way, by process id; a service that is gone is no error."""
     root = project_root()
     services = running(root)
+    under_way = bool(run_processes(root))  # asked now: some end with their worker
     for name in sorted(services, reverse=True):  # the worker first: the server hears how its runs end
-        if name == "prefect-server" and end_runs(root):
-            print("stopped the runs under way; the next run goes on where they were")
+        if name == "prefect-server":
+            end_runs(root)
         end_session(services[name], grace_s=20.0)
         print(f"stopped {name}")
     end_runs(root)
+    if under_way:
+        print("stopped the runs under way; the next run goes on where they were")
     with contextlib.suppress(StorageError), exclusive(root):  # not while a run of `python -m flows` holds it
         restore(root)
     _record(root).unlink(missing_ok=True)
