@@ -1,4 +1,4 @@
-"""Run or go on with an ablation of ablations.yaml: `python -m flows.ablation [NAME] [--arms A B] [--out FOLDER]`."""
+"""Run or go on with an ablation of ablations.yaml: `python -m flows.ablation [NAME] [--arms A B] [--seeds 1 2]`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="flows.ablation", description=(__doc__ or "").splitlines()[0])
     top.add_argument("name", nargs="?", default="phantom", help="an entry of `ablations`")
     top.add_argument("--arms", nargs="+", metavar="ARM", help="these arms only")
+    top.add_argument("--seeds", nargs="+", type=int, metavar="N", help="these seeds in place of the entry's")
     top.add_argument("--out", type=Path, help="default: artifacts/ablation/NAME below the root")
     top.add_argument("--dry-run", action="store_true", help="list the cells and what is done")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return top
 
 
-def run(name: str, arms: Sequence[str] | None, out: Path | None, dry: bool) -> int:
+def run(args: argparse.Namespace) -> int:
     """Plan, run what is missing, write the tables and pictures."""
     from components.base.files import write_bytes, write_text
     from components.evaluation.ablation import aggregate
@@ -34,8 +35,8 @@ def run(name: str, arms: Sequence[str] | None, out: Path | None, dry: bool) -> i
     from flows.workspace import exclusive
 
     root = project_root()
-    plan = make_plan(root, load_values(root), name, arms)
-    if dry:
+    plan = make_plan(root, load_values(root), args.name, args.arms, args.seeds)
+    if args.dry_run:
         for cell in plan.cells:
             done = (work_folder(root) / "cells" / cell.key / "result.json").exists()
             print(f"{cell.key}  {'done ' if done else 'to do'}  {describe(cell)}")
@@ -45,7 +46,7 @@ def run(name: str, arms: Sequence[str] | None, out: Path | None, dry: bool) -> i
     settings = plan.settings
     rows = aggregate(cells, settings.baseline, Bootstrap(2000, seed=7))
     titles = {name: arm.title for name, arm in settings.arms.items()}
-    folder = out or root / "artifacts" / "ablation" / name
+    folder = args.out or root / "artifacts" / "ablation" / args.name
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(rows, titles, settings.baseline)
     curves: dict[str, list[Path]] = {}
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = parser().parse_args(argv)
     try:
-        return run(args.name, args.arms, args.out, args.dry_run)
+        return run(args)
     except VelvetError as error:
         if args.debug:
             traceback.print_exc()

@@ -105,9 +105,16 @@ def code_hash(root: Path, rooms: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def make_plan(root: Path, values: Mapping[str, Any], name: str, arms: Sequence[str] | None = None) -> Plan:
-    """Resolve every arm, seed and fold; arms whose shared stages differ are refused with the difference."""
-    settings = parse(Ablation, lookup(values, f"ablation.{name}"), f"ablation.{name}")
+def make_plan(
+    root: Path,
+    values: Mapping[str, Any],
+    name: str,
+    arms: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Plan:
+    """Resolve every arm, seed and fold, or those asked for; arms whose shared stages differ are refused."""
+    chosen_seeds = {"seeds": list(seeds)} if seeds else {}
+    settings = parse(Ablation, {**lookup(values, f"ablation.{name}"), **chosen_seeds}, f"ablation.{name}")
     for arm in [settings.baseline, *(arms or ())]:
         lookup(settings.arms, arm)
     chosen = [arm for arm in settings.arms if arms is None or arm in arms]

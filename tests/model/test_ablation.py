@@ -64,6 +64,9 @@ def test_cells_are_arms_times_seeds_and_share_their_data(values: dict[str, Any])
     assert all(cell.values[stage] == plan.shared[stage] for cell in plan.cells for stage in SHARED)
     assert list(plan.cells[0].values["evaluate"]) == ["retrieval", "linear_probe"]
     assert make_plan(ROOT, values, "small", ["all"]).cells[0].key == plan.cells[1].key
+    second = [cell for cell in plan.cells if cell.seed == plan.settings.seeds[1]]
+    asked = make_plan(ROOT, values, "small", seeds=[plan.settings.seeds[1]])
+    assert [cell.key for cell in asked.cells] == [cell.key for cell in second]
 
 
 def test_a_changed_parameter_changes_only_the_cells_it_concerns(values: dict[str, Any]) -> None:
