@@ -2,7 +2,8 @@
 
 `params.yaml` holds one block a stage (the values in force), `presets`, named sets of dotted overrides, and
 `recipes`, named lists of objectives. A preset is data: applying `velvet` means setting its dotted keys in the blocks,
-nothing else; applying `velvet/topitc` then sets the weight of every objective outside the recipe `topitc` to 0.
+nothing else; applying `velvet/topitc` then sets the weight of every objective outside the recipe `topitc` to 0, and
+`velvet+probing` applies one preset after the other.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.base.errors import ConfigError
+from components.base.stages import STAGES
 
 PARAMS_FILE = "params.yaml"
+ITEM_STAGES = frozenset(stage.name for stage in STAGES if stage.item)
 
 
 class Config(BaseModel):
@@ -112,10 +115,15 @@ def lookup(values: Mapping[str, Any], dotted: str) -> Any:
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of `values` with dotted keys set; every key must exist already."""
+    """A deep copy of `values` with dotted keys set; every key must exist already, but for a new item.
+
+    A new item is a block of its own below a stage that has items (`finetune.probe_grid: {...}`).
+    """
     merged: dict[str, Any] = json.loads(json.dumps(values))
     for dotted, value in overrides.items():
-        lookup(merged, dotted)
+        stage, _, item = dotted.partition(".")
+        if not (stage in ITEM_STAGES and stage in merged and isinstance(value, Mapping) and "." not in item):
+            lookup(merged, dotted)
         *parents, last = dotted.split(".")
         target = merged
         for part in parents:
@@ -127,8 +135,11 @@ def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
 def with_preset(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """`values` with the dotted overrides of `presets.NAME` applied, then for `NAME/RECIPE` the recipe.
 
-    A preset that `extends` another one is applied on top of it.
+    A preset that `extends` another one is applied on top of it; `A+B` applies A, then B.
     """
+    name, _, more = name.partition("+")
+    if more:
+        return with_preset(with_preset(values, name), more)
     name, _, recipe = name.partition("/")
     chain: list[dict[str, Any]] = []
     seen: list[str] = []
