@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
@@ -152,7 +152,7 @@ class Renderer:
                 least = wide[-1].end if wide else 0
                 most = spans[number + 1].start if number + 1 < len(spans) else len(raw)
                 start, end = widen(raw, span.start, span.end, least, most)
-                span = replace(span, start=start, end=end)
+                span = span._replace(start=start, end=end)
             wide.append(span)
         return wide
 

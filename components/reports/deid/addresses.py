@@ -82,6 +82,7 @@ _BOX = re.compile(r"p\.? ?o\.? box #? ?\d{1,6}", _I)
 _UNIT_BEFORE = re.compile(r"\b(?:unit|flat|apt\.?|apartment|suite|level|shop) \d{1,4}[a-z]?(?:, ?|/| )$", _I)
 _STATES = word_set("addresses.states")
 _SITE = re.compile(r"(?:hospital|clinic|center|centre|infirmary|institute|university) in $", _I)
+_MOVES = word_set("addresses.moves")  # every word that _LIVES and _FROM begin with
 _LIVES = re.compile(
     r"\b(?:liv(?:es|ing|ed)|resid(?:es|ing|ent|ed)|domiciled|born|raised|moved|travel(?:l?ed|l?ing)?|"
     r"visiting|homeless|vacation"
@@ -111,7 +112,7 @@ _STEMS = (
 )
 _STEM_ENDS = (*_STEMS, "veien", "vej", "katu", "tie")
 _PREFIXES = word_set("addresses.prefixes")
-_TURKISH_WORDS = ("mah", "cad", "sok")
+_TURKISH_WORD = re.compile(r"(?:mah|cad|sok)")
 _TRIGGERS = _STATES | _PREFIXES | {"p", "po", "so", "in", "from", "at", "of", "near", "to"}
 
 
@@ -123,7 +124,6 @@ class Addresses:
     def detect(self, text: Note, study: StudyContext) -> list[Span]:
         """Spans of addresses, postcodes and towns."""
         view, spans = text.view, []
-        lower = view.lower()
 
         def add(found: tuple[int, int, str] | None) -> int:
             if found:
@@ -136,7 +136,7 @@ class Addresses:
                     if view[text.ends[number] : text.ends[number] + 3].lstrip(". ")[:1].isdigit():
                         match = _SUFFIXED.match(view, text.starts[number])
                         add((match.start(), match.end(), "street") if match else None)
-        if any(stem in lower for stem in _TURKISH_WORDS) and "no" in lower:
+        if "no" in text.lower and any(map(_TURKISH_WORD.match, text.places)):
             for match in _TURKISH.finditer(view):
                 add((match.start(), match.end(), "street"))
         done = 0
@@ -205,11 +205,14 @@ def _residence(text: Note, number: int) -> tuple[int, int, str] | None:
     """`lives in X`, `transferred from X`: the town."""
     view, end = text.view, text.ends[number] + 1
     left = max(0, text.starts[number] - 40)
-    lives = _LIVES.search(view, left, end)
+    moved = not _MOVES.isdisjoint(text.words[max(0, number - 6) : number])
+    if not moved and text.words[number] != "in":
+        return None
+    lives = _LIVES.search(view, left, end) if moved else None
     if (
         number + 1 >= len(text.words)
         or text.gap(number) != " "
-        or not (lives or _FROM.search(view, left, end))
+        or not (lives or (moved and _FROM.search(view, left, end)))
     ):
         follow = number + 1
         if text.words[number] != "in" or follow >= len(text.words) or text.gap(number) != " ":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Iterator
 
 from components.reports.deid.cues import cues
 from components.reports.deid.runs import PARTICLES, Scan, degree_at
@@ -26,6 +27,9 @@ _SCRIBE = re.compile(
     r"\b(?:transcribed|typed|typist|transcriptionist|scribe|dictated)(?: by)?:? ([A-Za-z]{2,3})(?=[;,.\n/]|$)",
     re.IGNORECASE,
 )
+_SYLLABLES = re.compile(r"\b[A-Z][a-z]{1,6},? [A-Z][a-z]{1,5}-[A-Za-z][a-z]{1,5}\b")
+_CLOSING_WORDS = frozenset({"regards", "sincerely", "faithfully", "respectfully", "read", "yours"})
+_SCRIBES = frozenset({"transcribed", "typed", "typist", "transcriptionist", "scribe", "dictated"})
 _VAN_T = re.compile(r"\b(?:van|in|op) 't [^\W\d_]{2,20}", re.IGNORECASE)
 _NO_INITIALS = word_set("company.no_initials")
 _BEFORE = word_set("company.before")
@@ -122,7 +126,9 @@ def _span(scan: Scan, run: tuple[int, int], layer: str, rule: str, score: float,
 
 def _closings(scan: Scan, layer: str) -> list[Span]:
     """`Kind regards`, `Yours sincerely`, `dictated but not read`: the name on the same or the next line."""
-    found = []
+    found: list[Span] = []
+    if _CLOSING_WORDS.isdisjoint(scan.note.places):
+        return found
     for match in _CLOSING.finditer(scan.view):
         at = bisect_left(scan.starts, match.end())
         while at < len(scan.words) and scan.words[at] in cues().titles and len(scan.words[at]) > 1:
@@ -197,7 +203,7 @@ def _before_verb(scan: Scan, number: int, layer: str) -> list[Span]:
 def _labelled(scan: Scan, layer: str) -> list[Span]:
     """`Anything: Given Family` and nothing else: whatever the label, the value is a name."""
     found = []
-    for match in _MARKED.finditer(scan.view):
+    for match in _marked(scan.view):
         at = bisect_left(scan.starts, match.end())
         run = whole_name(scan, at)
         if run is None or not any(scan.flags[k] & NAME for k in range(run[0], run[1] + 1)):
@@ -209,12 +215,22 @@ def _labelled(scan: Scan, layer: str) -> list[Span]:
     return found
 
 
+def _marked(view: str) -> Iterator[re.Match[str]]:
+    """Labels and their marks, on the lines that have a mark."""
+    place = 0
+    for line in view.split("\n"):
+        end = place + len(line)
+        if ":" in line or ">" in line or "=" in line or " -" in line:
+            yield from _MARKED.finditer(view, place, end)
+        place = end + 1
+
+
 def _hyphenated(scan: Scan, layer: str) -> list[Span]:
     """`Kwon Seung-ho`: a given name of two syllables after a family name, as Korean and Chinese are written."""
     found: list[Span] = []
     if scan.lower_note or "-" not in scan.view:
         return found
-    for match in re.finditer(r"\b[A-Z][a-z]{1,6},? [A-Z][a-z]{1,5}-[A-Za-z][a-z]{1,5}\b", scan.view):
+    for match in _SYLLABLES.finditer(scan.view):
         at = bisect_left(scan.starts, match.start())
         if at + 2 >= len(scan.words) or scan.starts[at] != match.start():
             continue
@@ -302,7 +318,7 @@ def _initials(scan: Scan, spans: list[Span], layer: str) -> list[Span]:
         match = _BRACKET.match(scan.view, span.end) if span.rule.startswith("name.") else None
         if match and match[1].lower() not in _NO_INITIALS:
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
-    for match in _SCRIBE.finditer(scan.view):
+    for match in _SCRIBE.finditer(scan.view) if not _SCRIBES.isdisjoint(scan.note.places) else ():
         if match[1].lower() not in ("by", "the", "and", "on", "at", "for", "in", "md"):
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
     return found

@@ -181,24 +181,32 @@ class Dates:
             return None
         if word_ends(text, number):
             return None
-        if match := _ISO.match(view, start):
+        size, year = text.ends[number] - start, view[start : start + 2] in ("19", "20")
+        if year and (match := _ISO.match(view, start)):
             return (start, match.end(), "iso", 1.0) if _valid(int(match[3]), int(match[4])) else None
-        if match := _NUMERIC.match(view, start):
+        if size < 3 and (match := _NUMERIC.match(view, start)):
             first, second = int(match[1]), int(match[3])
             if _valid(first, second) or _valid(second, first):
                 return start, match.end(), "numeric", 1.0
             return None
-        if (match := _COMPACT.match(view, start)) and _valid(int(match[2]), int(match[3])):
+        if (
+            year
+            and size > 7
+            and (match := _COMPACT.match(view, start))
+            and _valid(int(match[2]), int(match[3]))
+        ):
             return start, match.end(), "compact", 0.9
-        if (match := _SPACED.match(view, start)) and (
-            _valid(int(match[1]), int(match[2])) or _valid(int(match[2]), int(match[1]))
+        if (
+            size == 2
+            and (match := _SPACED.match(view, start))
+            and (_valid(int(match[1]), int(match[2])) or _valid(int(match[2]), int(match[1])))
         ):
             return start, match.end(), "spaced", 0.8
         if found := self._day_first(text, number):
             return found
-        if match := _YEAR_MONTH.match(view, start):
+        if year and (match := _YEAR_MONTH.match(view, start)):
             return start, match.end(), "year_first", 1.0
-        if match := (_VIETNAMESE.match(view, start) or _EAST.match(view, start)):
+        if match := _VIETNAMESE.match(view, start) if size < 3 else _EAST.match(view, start):
             return start, match.end(), "native", 1.0
         return self._partial(text, number, before, study)
 

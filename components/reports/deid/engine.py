@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from components.reports.deid.actions import Change, Piece, Renderer, residual, tagged, write
 from components.reports.deid.decisions import Decided
@@ -82,7 +82,7 @@ class Deidentifier:
             found, dropped = self.detect(text, study, deadline)
             if number == 0:
                 overruled = dropped
-            new = decided.without_kept([_to_raw(span, changes) for span in found])
+            new = decided.without_kept([_to_raw(span, changes) for span in found] if changes else found)
             if not new:
                 text, changes = self._written(raw, spans, study, renderer)
                 return Result(text, changes, tuple(s for s in overruled if not decided.settled(s)))
@@ -128,12 +128,7 @@ class Deidentifier:
             if time.monotonic() > deadline:
                 raise Refusal("deidentify.timeout", "the note took longer than timeout_s")
         kept, dropped = split_protected(note, found)
-
-        def outside(span: Span) -> Span:
-            start, end = note.raw_span(span.start, span.end)
-            return replace(span, start=start, end=end)
-
-        return [outside(span) for span in merge(note.view, kept)], [outside(span) for span in dropped]
+        return note.outside(merge(note.view, kept)), note.outside(dropped)
 
 
 def _check_encoding(raw: str) -> None:
@@ -162,4 +157,4 @@ def _to_raw(span: Span, changes: Sequence[Change]) -> Span:
                 break
         return offset + shift
 
-    return replace(span, start=back(span.start, False), end=back(span.end, True))
+    return span._replace(start=back(span.start, False), end=back(span.end, True))

@@ -7,7 +7,8 @@ label (`MRN: ...`) or over a full known value. A tag that is already in the text
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence, Set
 from functools import cache
 
 from components.reports.deid.note import Note
@@ -67,6 +68,12 @@ def _nouns() -> tuple[frozenset[str], frozenset[str]]:
     """Nouns of eponyms that follow the name, and those before `of`."""
     table = mapping("eponym_nouns")
     return frozenset(table["after"]), frozenset(table["before"])
+
+
+@cache
+def _term_starts() -> frozenset[str]:
+    """The first words of the terms."""
+    return frozenset(re.findall(r"[^\W_]+", term.lower())[0] for term in entries("keep_terms"))
 
 
 @cache
@@ -183,10 +190,35 @@ def protected(text: Note, near: Sequence[Span] | None = None) -> list[tuple[int,
     """Intervals of the view that are terms of radiology; those about the spans `near` only, where given."""
     view = text.view
     found = _eponym_spans(text) + _product_spans(text)
+    rads = "rads" in text.lower
+    patterns = [_AGENT, _PLACE, _STAGE, _RADS] if rads else [_AGENT, _PLACE, _STAGE]
     for start, end in [(0, len(view))] if near is None else _windows(near, len(view)):
-        for pattern in (_AGENT, _MEASURE, _PLACE, _LEVEL, _STAGE, _terms(), _RADS, _GRID):
+        for pattern in patterns:
             found += [match.span() for match in pattern.finditer(view, start, end)]
+        first, last = bisect_left(text.starts, start), bisect_left(text.starts, end)
+        digits = text.with_digit
+        for pattern in (_MEASURE, _LEVEL, _GRID):
+            found += _at_tokens(
+                text, digits[bisect_left(digits, first) : bisect_left(digits, last)], pattern, end
+            )
+        found += _at_tokens(text, range(first, last), _terms(), end, _term_starts())
     return sorted(found)
+
+
+def _at_tokens(
+    text: Note, numbers: Sequence[int], pattern: re.Pattern[str], end: int, words: Set[str] | None = None
+) -> list[tuple[int, int]]:
+    """Matches of a pattern that can begin at these tokens only (of `words`, where given), none within another."""
+    found: list[tuple[int, int]] = []
+    done = 0
+    for number in numbers:
+        start = text.starts[number]
+        if start < done or (words is not None and text.words[number] not in words):
+            continue
+        if match := pattern.match(text.view, start, end):
+            found.append(match.span())
+            done = match.end()
+    return found
 
 
 def _windows(spans: Sequence[Span], length: int) -> list[tuple[int, int]]:
@@ -242,8 +274,6 @@ def split_protected(text: Note, spans: list[Span]) -> tuple[list[Span], list[Spa
 
 
 def _inside(intervals: list[tuple[int, int]], span: Span) -> bool:
-    from bisect import bisect_right
-
     place = bisect_right(intervals, (span.start, 1 << 62)) - 1
     for start, end in reversed(intervals[max(0, place - 4) : place + 1]):
         if start <= span.start and span.end <= end:

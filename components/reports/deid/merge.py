@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from components.reports.deid.span import Span
 
 _LAYER_RANK = {"known": 0, "patterns": 1, "names": 2, "places": 3, "statistical": 4}
@@ -24,11 +22,11 @@ def merge(view: str, spans: list[Span]) -> list[Span]:
             continue
         last = merged[-1] if merged else None
         if last is not None and trimmed.start < last.end:
-            merged[-1] = replace(
-                min(last, trimmed, key=_rank), start=last.start, end=max(last.end, trimmed.end)
+            merged[-1] = min(last, trimmed, key=_rank)._replace(
+                start=last.start, end=max(last.end, trimmed.end)
             )
         elif last is not None and trimmed.kind == last.kind and view[last.end : trimmed.start] in _JOINS:
-            merged[-1] = replace(min(last, trimmed, key=_rank), start=last.start, end=trimmed.end)
+            merged[-1] = min(last, trimmed, key=_rank)._replace(start=last.start, end=trimmed.end)
         else:
             merged.append(trimmed)
     return merged
@@ -42,4 +40,4 @@ def _trim(view: str, span: Span) -> Span | None:
         end -= 1
     if start == end:
         return None
-    return span if (start, end) == (span.start, span.end) else replace(span, start=start, end=end)
+    return span if (start, end) == (span.start, span.end) else span._replace(start=start, end=end)

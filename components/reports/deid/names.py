@@ -13,7 +13,7 @@ from components.reports.deid.free_names import free_standing
 from components.reports.deid.headers import field_spans
 from components.reports.deid.name_lines import echo, extend_slash, layout_spans
 from components.reports.deid.note import Note
-from components.reports.deid.runs import Scan, degree_at
+from components.reports.deid.runs import DEGREES, Scan, degree_at
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.titles import SECOND, after_title, after_two_words
 from components.reports.deid.told import before_degree, rules, triggers
@@ -34,9 +34,8 @@ class Names:
         scan = Scan(text, self.lists)
         spans = field_spans(scan, self.name)
         for number in _candidates(scan):
-            spans += [
-                Span(a, b, kind, self.name, rule, score) for a, b, kind, rule, score in _context(scan, number)
-            ]
+            for start, end, kind, rule, score in _context(scan, number):
+                spans.append(Span(start, end, kind, self.name, rule, score))
         spans = extend_slash(text.view, spans + layout_spans(scan, self.name))
         spans += company_spans(scan, spans, self.name)
         return spans + echo(text, spans, self.name, self.lists)
@@ -44,22 +43,19 @@ class Names:
 
 def _candidates(scan: Scan) -> list[int]:
     """Tokens at which a rule may begin: cues, degrees, names that are nothing else, strange words, initials."""
-    places, flags, starters = scan.note.places, scan.lists.flags, triggers()
-    chosen: set[int] = set()
+    flags, starters, chosen = scan.flags, triggers(), []
     view, starts, any_case = scan.view, scan.starts, scan.lower_note
-    for word, numbers in places.items():
+    for number, word in enumerate(scan.words):
+        mark = flags[number]
         if word in starters:
-            chosen.update(numbers)
-            continue
-        mark = flags(word)
-        if not mark & (WORD | STOP | FOREIGN) or (mark & NAME and not mark & STOP):
+            chosen.append(number)
+        elif not mark & (WORD | STOP | FOREIGN) or (mark & NAME and not mark & STOP):
             # a word in small letters amid capitals is no name by itself
-            chosen.update(number for number in numbers if any_case or not view[starts[number]].islower())
-        elif len(word) == 1:
-            chosen.update(
-                number for number in numbers if view[scan.ends[number] : scan.ends[number] + 1] == "."
-            )
-    return sorted(chosen)
+            if any_case or not view[starts[number]].islower():
+                chosen.append(number)
+        elif len(word) == 1 and view[scan.ends[number] : scan.ends[number] + 1] == ".":
+            chosen.append(number)
+    return chosen
 
 
 def _context(scan: Scan, number: int) -> list[Found]:
@@ -72,7 +68,7 @@ def _context(scan: Scan, number: int) -> list[Found]:
         found += after_two_words(scan, number)
     for rule in rules().get(word, ()):
         found += rule(scan, number)
-    if number and degree_at(scan, number):
+    if word in DEGREES and number and degree_at(scan, number):
         found += before_degree(scan, number)
     unknown = not flags & (WORD | STOP)
     if unknown or (not found and (flags & NAME or len(word) == 1)):

@@ -11,6 +11,10 @@ import re
 import unicodedata
 from collections.abc import Set
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from components.reports.deid.span import Span
 
 _TOKEN = re.compile(r"[^\W_]+")
 _INVISIBLE = frozenset(
@@ -85,19 +89,28 @@ class Note:
         self._index: list[int] | None = None
         if len(self.view) != len(raw):
             self._index = [place for place, char in enumerate(raw) if _fold(char)]
+        self.lower = self.view.lower()
         spans = [match.span() for match in _TOKEN.finditer(self.view)]
-        self.starts = [span[0] for span in spans]
-        self.ends = [span[1] for span in spans]
-        lower = self.view.lower()
-        source = lower if len(lower) == len(self.view) else self.view
-        words = [source[start:end] for start, end in spans]
-        self.words = words if source is lower else [word.lower() for word in words]
+        self.starts = [start for start, _ in spans]
+        self.ends = [end for _, end in spans]
+        if len(self.lower) == len(self.view):
+            lower = self.lower
+            self.words = [lower[start:end] for start, end in spans]
+        else:
+            self.words = [self.view[start:end].lower() for start, end in spans]
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Offsets on `raw` of the view's `[start, end)`; invisible characters inside are included."""
         if self._index is None or end <= start:
             return start, end
         return self._index[start], self._index[end - 1] + 1
+
+    def outside(self, spans: list[Span]) -> list[Span]:
+        """Spans on the view as spans on `raw`."""
+        if self._index is None:
+            return spans
+        found = ((span, self.raw_span(span.start, span.end)) for span in spans)
+        return [span._replace(start=start, end=end) for span, (start, end) in found]
 
     @cached_property
     def places(self) -> dict[str, list[int]]:
@@ -108,16 +121,19 @@ class Note:
         return found
 
     @cached_property
-    def _with_digit(self) -> list[int]:
-        return [number for word, numbers in self.places.items() if not word.isalpha() for number in numbers]
+    def with_digit(self) -> list[int]:
+        """The numbers of the tokens that hold a digit, in order."""
+        return [number for number, word in enumerate(self.words) if not word.isalpha()]
 
     def select(self, triggers: Set[str]) -> list[int]:
         """The numbers of the tokens that hold a digit or are one of `triggers` (what rules may begin at)."""
         places = self.places
-        chosen = set(self._with_digit)
+        chosen = list(self.with_digit)
         for word in places.keys() & triggers:
-            chosen.update(places[word])
-        return sorted(chosen)
+            if word.isalpha():
+                chosen += places[word]
+        chosen.sort()
+        return chosen
 
     def gap(self, left: int) -> str:
         """The view between token `left` and the next one."""

@@ -37,6 +37,7 @@ DEGREE = re.compile(
 )
 DEGREES = word_set("runs.degrees")
 _JOINTS = frozenset({" ", "  ", "-", "'", " - ", "' ", "- "})
+_CAPITALS, _SMALL = re.compile("[A-Z]+"), re.compile("[a-z]+")
 _VOWEL_FREE = re.compile(r"[^aeiouy\W\d_]{4,}$")
 
 
@@ -48,26 +49,35 @@ class Trust(IntEnum):
     TITLE = 3
 
 
+def case_counts(text: str) -> tuple[int, int]:
+    """How many capitals and how many small letters `text` holds."""
+    if text.isascii():
+        return len("".join(_CAPITALS.findall(text))), len("".join(_SMALL.findall(text)))
+    return sum(map(str.isupper, text)), sum(map(str.islower, text))
+
+
 class Scan:
     """A note's tokens with the flags of their words, and what is known of its language and case."""
 
     def __init__(self, note: Note, lists: Lists) -> None:
         self.note, self.lists = note, lists
         self.view, self.words, self.starts, self.ends = note.view, note.words, note.starts, note.ends
-        known = {word: lists.flags(word) for word in note.places}
+        known = lists.flags_of(note.places)
         self.flags = [known[word] for word in self.words]
-        self._caps: dict[int, bool] = {}
+        self._known, self._caps, self._shapes = known, dict[int, bool](), dict[int, str]()
 
     @cached_property
     def english(self) -> bool:
         """Whether the note is written in English (its unknown words then stand out)."""
-        return english_share(self.lists, self.words) >= 0.62
+        return english_share(self._known, self.words) >= 0.62
 
     @cached_property
     def lower_note(self) -> bool:
         """Whether the note has next to no capitals, so that a small letter says nothing."""
         head = self.view[:20_000]
-        return sum(map(str.isupper, head)) * 60 < sum(map(str.isalpha, head))
+        capitals, small = case_counts(head)
+        other = 0 if head.isascii() else sum(map(str.isalpha, head)) - capitals - small
+        return capitals * 60 < capitals + small + other
 
     def upper_line(self, number: int) -> bool:
         """Whether the line around a token (within 120 characters) is written in capitals only."""
@@ -78,8 +88,8 @@ class Scan:
             return self._caps[first]
         last = self.view.find("\n", end, end + 120)
         piece = self.view[first : last if last >= 0 else end + 120]
-        capitals = sum(map(str.isupper, piece))
-        found = capitals > 8 * sum(map(str.islower, piece))
+        capitals, small = case_counts(piece)
+        found = capitals > 8 * small
         if found and first > left and sum(map(str.isalpha, piece)) < 40:
             found = self.upper_note
         self._caps[first] = found
@@ -89,10 +99,17 @@ class Scan:
     def upper_note(self) -> bool:
         """Whether most of the note is in capitals."""
         head = self.view[:20_000]
-        return sum(map(str.isupper, head)) > 2 * sum(map(str.islower, head))
+        capitals, small = case_counts(head)
+        return capitals > 2 * small
 
     def shape(self, number: int) -> str:
         """CAPITAL (says something), UPPER (in a line of capitals), LOWER, or CASELESS (in a note without capitals)."""
+        found = self._shapes.get(number)
+        if found is None:
+            found = self._shapes[number] = self._shape(number)
+        return found
+
+    def _shape(self, number: int) -> str:
         first = self.view[self.starts[number]]
         if first.isupper():
             if self.lower_note:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from components.reports.deid.note import Note
 
 
-@dataclass(frozen=True, order=True)
-class Span:
+class Span(NamedTuple):
     """PHI found at `[start, end)` of a note's view, by which layer and rule, with a score in (0, 1]."""
 
     start: int

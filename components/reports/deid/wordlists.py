@@ -7,7 +7,7 @@ names can be narrowed (`Lists.without`), which is how recall on names that no li
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Mapping, Set
 from functools import cache
 
 from components.reports.lexicon import mapping, words
@@ -76,6 +76,11 @@ class Lists:
             found = self._memory[word] = self._look_up(word)
         return found
 
+    def flags_of(self, words: Iterable[str]) -> dict[str, int]:
+        """The flags of many words."""
+        memory, flags = self._memory.get, self.flags
+        return {word: flags(word) if (mark := memory(word)) is None else mark for word in words}
+
     def _look_up(self, word: str) -> int:
         found = STOP if word in words("stop") else 0
         if word in self._given:
@@ -116,13 +121,21 @@ def towns() -> frozenset[str]:
     return words("cities") | words("towns")
 
 
-def english_share(lists: Lists, tokens: list[str]) -> float:
-    """The share of a note's longer words (at most 400 are looked at) that are English or medical ones."""
+def english_share(flags: Mapping[str, int], tokens: list[str]) -> float:
+    """The share of a note's longer words (at most 400 are looked at) that are English or medical ones.
+
+    `flags` are those of every token.
+    """
     longer = [word for word in tokens if len(word) > 2 and word.isalpha()]
-    seen = [lists.flags(word) for word in longer[:: max(1, len(longer) // 400)]]
-    english = sum(1 for flags in seen if flags & (WORD | STOP) and not flags & FOREIGN)
-    foreign = sum(1 for flags in seen if flags & FOREIGN and not flags & (WORD | STOP))
-    strange = sum(1 for flags in seen if not flags & (WORD | STOP | FOREIGN | NAME))
+    english = foreign = strange = 0
+    for word in longer[:: max(1, len(longer) // 400)]:
+        mark = flags[word]
+        if mark & (WORD | STOP):
+            english += not mark & FOREIGN
+        elif mark & FOREIGN:
+            foreign += 1
+        else:
+            strange += not mark & NAME
     if english + foreign + strange < 4:
         return 1.0
     return english / (
