@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from components.base.errors import IntegrityError
 
 TENSORS, SETTINGS = "segmenter.safetensors", "segmenter.json"
+WINDOW_VOXELS = 4 * 64**3
+"""As many windows as these are computed at once: with one thread PyTorch is slow at a single one."""
 
 
 def scale_sizes(vision: nn.Module, size: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -127,8 +129,15 @@ class Segmenter(nn.Module):
         """Label map uint8 [*S] of a scaled volume float32 [*S] of any size, by Gaussian sliding windows."""
         from monai.inferers import sliding_window_inference
 
+        at_once = max(1, WINDOW_VOXELS // math.prod(self.size))
         logits = sliding_window_inference(
-            volume[None, None], self.size, 1, self, overlap=overlap, mode="gaussian", cval=float(volume.min())
+            volume[None, None],
+            self.size,
+            at_once,
+            self,
+            overlap=overlap,
+            mode="gaussian",
+            cval=float(volume.min()),
         )
         return torch.as_tensor(logits).argmax(1)[0].to(torch.uint8)
 
