@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from components.reports.measuring.evaluate import Scores
     from components.reports.measuring.hard_notes import GoldNote
 
+HALVES = ("development", "held_out", "fresh", "last", "first", "second")
 _KEYS = ("token_recall", "token_precision", "over_redaction", "notes_with_leak", "reports_per_s")
 
 
@@ -40,9 +41,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seed", type=int, default=1, help="of the hard notes")
     found.add_argument(
         "--half",
-        choices=("development", "held_out", "fresh", "last"),
+        choices=HALVES,
         default="held_out",
-        help="of the names and templates",
+        help="of the names and templates (`first` and `second`: whole notes of invented rooms)",
     )
     found.add_argument(
         "--unlisted", action="store_true", help="take the names of the half out of the lexicon's lists first"
@@ -104,12 +105,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _notes(options: argparse.Namespace) -> list[GoldNote]:
+    from components.reports.measuring.desk_notes import SETS as DESKS
+    from components.reports.measuring.desk_notes import desk_notes
     from components.reports.measuring.fresh_notes import SETS, fresh_notes
     from components.reports.measuring.gold import read_gold
     from components.reports.measuring.hard_notes import hard_notes
 
     if options.gold:
         return read_gold(options.gold)
+    if options.half in DESKS:
+        return desk_notes(options.hard, options.seed, options.half)
     if options.half in SETS:
         return fresh_notes(options.hard, options.seed, options.half)
     return hard_notes(options.hard, options.seed, options.half)

@@ -35,6 +35,12 @@ def parse_mapping(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def parse_fields(text: str) -> dict[str, tuple[str, ...]]:
+    """Lines `key: entry; entry` as a dictionary; entries may hold commas and colons."""
+    rows = (line.partition(":") for line in text.splitlines() if ":" in line)
+    return {key.strip(): tuple(part.strip() for part in rest.split(";")) for key, _, rest in rows}
+
+
 @cache
 def mapping(name: str) -> dict[str, tuple[str, ...]]:
     """`NAME.txt` read by `parse_mapping`."""

@@ -41,6 +41,26 @@ class Scores:
     refused: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     characters: int = 0
+    notes: list[Tally] = field(default_factory=list)
+    spans: int = 0
+
+    def intervals(self, draws: int = 1000, seed: int = 0) -> dict[str, list[float]]:
+        """95 % intervals by a seeded bootstrap over notes; empty for fewer than two notes."""
+        import numpy as np
+
+        if len(self.notes) < 2:
+            return {}
+        counts = np.array([(n.hit, n.missed, n.extra, n.rest, n.leaks) for n in self.notes], dtype=np.float64)
+        chosen = np.random.default_rng(seed).integers(len(counts), size=(draws, len(counts)))
+        hit, missed, extra, rest, leaks = counts[chosen].sum(axis=1).T
+        shares = {
+            "token_recall": hit / np.maximum(hit + missed, 1),
+            "token_precision": hit / np.maximum(hit + extra, 1),
+            "over_redaction": extra / np.maximum(extra + rest, 1),
+            "notes_with_leak": leaks / len(counts),
+        }
+        ends = {name: np.quantile(values, (0.025, 0.975)) for name, values in shares.items()}
+        return {name: [round(float(end), 4) for end in pair] for name, pair in ends.items()}
 
     def metrics(self) -> dict[str, Any]:
         """Everything but the misses, ready for JSON; a refused note counts as neither removed nor leaked."""
@@ -50,6 +70,8 @@ class Scores:
 
         return {
             **self.tally.metrics(),
+            "gold_spans": self.spans,
+            "intervals_95": self.intervals(),
             "recall_by_kind": {
                 kind: {"recall": share(hit, total), "tokens": total}
                 for kind, (hit, total) in sorted(self.kinds.items())
@@ -85,7 +107,10 @@ def add(scores: Scores, note: GoldNote, found: Sequence[Found]) -> None:
     """Add what was found in one note to the scores."""
     text = note.text
     scores.characters += len(text)
-    scores.tally += score(text, [span[:2] for span in note.spans], [span[:2] for span in found])
+    tally = score(text, [span[:2] for span in note.spans], [span[:2] for span in found])
+    scores.tally += tally
+    scores.notes.append(tally)
+    scores.spans += len(note.spans)
     removed = cover(text, [span[:2] for span in found])
     for start, end, kind in note.spans:
         tokens = cover(text, [(start, end)])
