@@ -75,6 +75,7 @@ PARAMS: dict[str, Any] = {
             "seed": 3,
             "min_slice_patients": 3,
             "tolerance_mm": 2.0,
+            "max_studies": 0,
             "examples": 2,
         },
     },

@@ -195,6 +195,18 @@ def test_the_random_arm_is_another_network_of_the_same_size(done: Path, copy: Pa
     assert any(name.startswith("vision.") for name in arrays)
 
 
+def test_a_part_of_the_test_studies_gets_the_scores_that_it_has_among_all(done: Path, copy: Path):
+    import pyarrow.parquet as pq
+
+    whole = pq.read_table(done / "artifacts" / "evaluate" / "segmentation" / "predictions.parquet").to_pylist()
+    assert run_stage(copy, "evaluate", "segmentation", "--set", "evaluate.segmentation.max_studies=2") == 0
+    part = pq.read_table(copy / "artifacts" / "evaluate" / "segmentation" / "predictions.parquet").to_pylist()
+    assert len({row["study_key"] for row in part}) == 2 < len({row["study_key"] for row in whole})
+    expected = {(row["study_key"], row["class"]): row for row in whole}
+    assert all(row == expected[row["study_key"], row["class"]] for row in part)
+    assert metrics(copy, "evaluate", "segmentation")["mean_dice"]["n"] == 2
+
+
 def test_a_network_fits_encoders_of_any_scales(tmp_path: Path):
     """A Swin-like pyramid, a plain ViT's single scale, and one whose coarsest scale is a single voxel."""
     import torch

@@ -32,9 +32,10 @@ Labels = npt.NDArray[np.int64]
 
 
 class SegmentationParams(ProtocolParams):
-    """The tolerance of the surface dice, and how many studies are shown as pictures."""
+    """The tolerance of the surface dice, how many test studies are scored (0: all), how many shown as pictures."""
 
     tolerance_mm: float = Field(gt=0)
+    max_studies: int = Field(ge=0)
     examples: int = Field(ge=0)
 
 
@@ -87,6 +88,8 @@ def _score(
             rule="segmentation.masks",
             fix="use more studies with masks, or a larger test fraction",
         )
+    if params.max_studies:  # keyed ids are in no order of their own; patients stay whole but for the last
+        studies = sorted(studies, key=lambda row: (row.patient_key, row.study_key))[: params.max_studies]
     count, store = len(model.classes), inputs.store()
     spacing = tuple(float(side) for side in store.contract.spacing_mm)
     rows: dict[str, list[Any]] = {name: [] for name in (*MEASURES, "share")}
