@@ -8,8 +8,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from components.base.errors import InputError
-from components.base.files import sha256_file, write_bytes
+from components.base.files import write_bytes
 from components.downstream.inputs import BATCH_VOXELS, EMBEDDINGS_VERSION, MAX_BATCH, Embeddings
+from components.downstream.reading import Reading, Resolution, encoder_files, open_reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,50 +20,52 @@ if TYPE_CHECKING:
 TEXT_BATCH = 32
 
 
-def load_or_compute(inputs: DownstreamInputs) -> Embeddings:
-    """The cohort's embeddings, from `.velvet/cache/embeddings/HASH.safetensors` or computed and kept there."""
+def load_or_compute(inputs: DownstreamInputs, resolution: Resolution = "training") -> Embeddings:
+    """The cohort's embeddings, from `.velvet/cache/embeddings/HASH.safetensors` or computed and kept there.
+
+    `resolution` evaluation reads the finer store in windows of the encoder's size. `ContractError` where a store was
+    not made by the encoder's contract.
+    """
+    reading = open_reading(inputs, resolution)
     studies = tuple(inputs.split())
     reports = tuple(sorted(inputs.sentences()))
-    path = inputs.root / ".velvet" / "cache" / "embeddings" / f"{cache_key(inputs)}.safetensors"
+    path = inputs.root / ".velvet" / "cache" / "embeddings" / f"{cache_key(inputs, reading)}.safetensors"
     found = _read(path, len(studies), len(reports))
     if found is None:
-        found = {**embed_volumes(inputs, list(studies)), **embed_reports(inputs, list(reports))}
+        found = {**embed_volumes(inputs, list(studies), reading), **embed_reports(inputs, list(reports))}
         _write(path, found)
     return Embeddings(studies=studies, reports=reports, **found)
 
 
-def cache_key(inputs: DownstreamInputs) -> str:
-    """The SHA-256 of encoder, contract, volumes (by content) and report text."""
-    folder, index = inputs.encoder_folder(), inputs.index()
-    files = {
-        path.relative_to(folder).as_posix(): sha256_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in {".safetensors", ".json"}
-    }
-    volumes = [
-        [key, row.series_key, index[row.series_key]["content_sha256"]] for key, row in inputs.split().items()
-    ]
+def cache_key(inputs: DownstreamInputs, reading: Reading | None = None) -> str:
+    """The SHA-256 of encoder, contract, volumes (by content), how they are read, and report text."""
+    reading = reading or open_reading(inputs, "training")
+    volumes = [[key, row.series_key, reading.content(row.series_key)] for key, row in inputs.split().items()]
     text = sorted(inputs.sentences().items())
-    parts = [EMBEDDINGS_VERSION, MAX_BATCH, BATCH_VOXELS, files, volumes, text]
+    parts = [EMBEDDINGS_VERSION, MAX_BATCH, BATCH_VOXELS, encoder_files(inputs), volumes, text]
+    if reading.window is not None:
+        parts += [reading.contract.part(), reading.window]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def embed_volumes(inputs: DownstreamInputs, studies: list[str]) -> dict[str, Any]:
-    """`projected`, `pooled` and `scales` of each study's series, by one forward pass a volume."""
+def embed_volumes(
+    inputs: DownstreamInputs, studies: list[str], reading: Reading | None = None
+) -> dict[str, Any]:
+    """`projected`, `pooled` and `scales` of each study's series, by one forward pass a volume or window."""
     import numpy as np
     import torch
 
-    from components.volumes.contract import model_input
+    from components.encoders.dense import features_of
 
-    encoder, store, split = inputs.encoder(), inputs.store(), inputs.split()
-    contract = encoder.contract
-    size = max(1, min(MAX_BATCH, BATCH_VOXELS // math.prod(contract.size)))
+    encoder, split = inputs.encoder(), inputs.split()
+    reading = reading or open_reading(inputs, "training")
+    size = max(1, min(MAX_BATCH, BATCH_VOXELS // math.prod(reading.contract.size)))
     parts: dict[str, list[Any]] = {"projected": [], "pooled": [], "scales": []}
     with torch.inference_mode():
         for start in range(0, len(studies), size):
             keys = [split[key].series_key for key in studies[start : start + size]]
-            batch = torch.from_numpy(np.stack([model_input(store.read(key), contract) for key in keys]))
-            features = encoder.vision(batch)
+            batch = torch.from_numpy(np.stack([reading.volume(key) for key in keys]))
+            features = features_of(encoder.vision, batch, reading.window)
             projected = encoder.project_volume(features)
             means = [scale.float().flatten(2).mean(2) for scale in features.scales]
             for name, value in zip(parts, (projected, features.pooled, torch.cat(means, 1)), strict=True):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from components.base.step import StepContext
+    from components.downstream.reading import Resolution
     from components.volumes.contract import Contract
 
 T = TypeVar("T")
@@ -249,11 +250,14 @@ class DownstreamInputs:
         ]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
-    def embeddings(self) -> Embeddings:
-        """Frozen features of every study and report (see `Embeddings`), from the cache where it has them."""
+    def embeddings(self, resolution: Resolution = "training") -> Embeddings:
+        """Frozen features of every study and report (see `Embeddings`), from the cache where it has them.
+
+        With `evaluation` volumes come from the finer store, in windows (`components.downstream.reading`).
+        """
         from components.downstream.embeddings import load_or_compute
 
-        return self._once("embeddings", lambda: load_or_compute(self))
+        return self._once(f"embeddings-{resolution}", lambda: load_or_compute(self, resolution))
 
 
 def groups_of(names: Mapping[str, Any] | list[str]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base.errors import IntegrityError
+from components.downstream.reading import Resolution
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,7 @@ class Probe:
     scale: Array
     weight: Array
     bias: Array
+    resolution: Resolution = "training"
 
     def logits(self, features: Any) -> Array:
         """The log-odds [N, L] of each label being present, of features [N, E]; a threshold is on these."""
@@ -55,6 +57,7 @@ class Probe:
                 "labels": self.labels,
                 "thresholds": self.thresholds,
                 "features": self.features,
+                "resolution": self.resolution,
                 "label_source": self.label_source,
                 "inverse_regularisation": self.strength,
             },
@@ -79,6 +82,7 @@ class Probe:
                 features=settings["features"],
                 label_source=settings["label_source"],
                 strength=settings["inverse_regularisation"],
+                resolution=settings["resolution"],
                 **{name: tensors[name] for name in ("mean", "scale", "weight", "bias")},
             )
             if probe.weight.shape != (len(probe.labels), len(probe.mean)):

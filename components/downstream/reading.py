@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -39,6 +39,7 @@ class Reading:
 
     resolution: Resolution
     store: Any
+    index: Mapping[str, Mapping[str, Any]]
     contract: Contract
     window: tuple[int, int, int] | None
 
@@ -50,7 +51,14 @@ class Reading:
 
     def content(self, series: str) -> str:
         """The SHA-256 of a stored series, its grid included."""
-        return str(self.store.row(series)["content_sha256"])
+        if series not in self.index:
+            raise InputError(
+                f"the store for {self.resolution} has no such series",
+                key=series,
+                rule="store.unknown",
+                fix="see quarantine.parquet of preprocess; run preprocess again",
+            )
+        return str(self.index[series]["content_sha256"])
 
 
 def open_reading(inputs: DownstreamInputs, resolution: Resolution) -> Reading:
@@ -66,7 +74,7 @@ def open_reading(inputs: DownstreamInputs, resolution: Resolution) -> Reading:
     if resolution == "training":
         store = inputs.store()
         require_same(own, store.contract)
-        return Reading(resolution, store, own, None)
+        return Reading(resolution, store, inputs.index(), own, None)
     folder = inputs.artifact("preprocess_evaluation")
     if not (folder / "index.parquet").is_file():
         raise InputError(
@@ -82,7 +90,8 @@ def open_reading(inputs: DownstreamInputs, resolution: Resolution) -> Reading:
             rule="evaluation.window",
             fix="make preprocess.evaluation.size a multiple of the encoder's size",
         )
-    return Reading(resolution, store, store.contract, own.size)
+    index = {row["series_key"]: row for row in inputs.rows("preprocess_evaluation", "index.parquet")}
+    return Reading(resolution, store, index, store.contract, own.size)
 
 
 def encoder_files(inputs: DownstreamInputs) -> dict[str, str]:

@@ -6,16 +6,20 @@ Reads artifacts/deidentify/manifest.parquet and the files it names below restric
 index.parquet, contract.json and quarantine.parquet to artifacts/preprocess. Only voxels, labels and keyed ids
 reach the store: a header's text is never read. Files that are there already and were made from the same bytes
 under the same contract are kept, so that a run that was killed goes on where it stopped.
+
+With `preprocess.evaluation` a second, finer store of the same series is written to artifacts/preprocess_evaluation, for
+tasks and protocols that read at that resolution; without it that folder is empty.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.base.config import Config
 from components.base.errors import InputError
@@ -26,6 +30,7 @@ from components.volumes.geometry import GeometryRules
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from components.cohort.quarantine import Quarantine
     from components.volumes.process import Job, Outcome
 
 
@@ -37,14 +42,39 @@ class ReadLimits(Config):
     max_slices: int = 4096
 
 
+class EvaluationGrid(Config):
+    """The resolution of a second store for evaluation: COLIPRI's is 1 mm and 384^3 beside 2 mm and 192^3."""
+
+    spacing_mm: tuple[float, float, float]
+    size: tuple[int, int, int]
+
+
 class Params(Config):
     """The contract of the run, the rules, and how many processes work (0: one for every core)."""
 
     contract: Contract
+    evaluation: EvaluationGrid | None = None
     rules: GeometryRules = GeometryRules()
     limits: ReadLimits = ReadLimits()
     workers: int = Field(default=0, ge=0, le=256)
     max_quarantined_fraction: float = Field(default=0.1, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _whole_windows(self) -> Params:
+        """The finer volume is read in windows of the contract's size."""
+        finer = self.evaluation_contract()
+        if finer is not None:
+            if self.contract.view != "crop_or_pad":
+                raise ValueError("evaluation needs the view crop_or_pad: a squeezed volume has no spacing")
+            if any(side % width for side, width in zip(finer.size, self.contract.size, strict=True)):
+                raise ValueError("every side of evaluation.size must be a multiple of contract.size")
+        return self
+
+    def evaluation_contract(self) -> Contract | None:
+        """The contract of the store for evaluation: the run's own but for spacing and size."""
+        if self.evaluation is None:
+            return None
+        return Contract.model_validate({**self.contract.model_dump(), **self.evaluation.model_dump()})
 
 
 def index_schema() -> pa.Schema:
@@ -62,21 +92,55 @@ def index_schema() -> pa.Schema:
 
 
 def run(params: Params, context: StepContext) -> Mapping[str, Any]:
-    """Fill the store; returns counts, bytes and the mean compression ratio."""
-    import pyarrow as pa
-
-    from components.base.files import clean_orphans, write_table
+    """Fill the store, and the one for evaluation if there is to be one; returns counts and bytes."""
     from components.cohort.manifest import read_rows
     from components.cohort.quarantine import Quarantine
 
     manifest = context.artifacts("deidentify") / "manifest.parquet"
     rows = sorted(read_rows(manifest, "deidentified_manifest"), key=lambda row: row["series_key"])
-    store = context.out / "store"
-    store.mkdir(exist_ok=True)
-    clean_orphans(store)
-    clean_orphans(context.out)
-    jobs = [_job(row, params, context.root, store) for row in rows]
     quarantine = Quarantine("preprocess", context.log)
+    done = _fill(context.out, params.contract, rows, params, quarantine, context)
+    quarantine.close(
+        context.out / "quarantine.parquet", total=len(rows), limit=params.max_quarantined_fraction
+    )
+    _finish(context.out, params.contract, done)
+    reused = sum(outcome.reused for outcome in done)
+    context.log.info("%d volumes in the store, %d of them were there already", len(done), reused)
+    metrics = _metrics(done, quarantine)
+    folder, finer = context.artifacts("preprocess_evaluation"), params.evaluation_contract()
+    if finer is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return metrics
+    kept = {outcome.job.series_key for outcome in done}
+    chosen = [{**row, "masks": None} for row in rows if row["series_key"] in kept]
+    again = Quarantine("preprocess", context.log)
+    found = _fill(folder, finer, chosen, params, again, context)
+    again.close(folder / "quarantine.parquet", total=len(rows), limit=params.max_quarantined_fraction)
+    _finish(folder, finer, found)
+    return {
+        **metrics,
+        "evaluation_volumes": len(found),
+        "evaluation_store_bytes": sum(item.file_bytes for item in found),
+    }
+
+
+def _fill(
+    folder: Path,
+    contract: Contract,
+    rows: Sequence[Mapping[str, Any]],
+    params: Params,
+    quarantine: Quarantine,
+    context: StepContext,
+) -> list[Outcome]:
+    """Write every series' voxels below `folder`/store; what cannot be used goes to quarantine."""
+    from components.base.files import clean_orphans
+
+    store = folder / "store"
+    store.mkdir(parents=True, exist_ok=True)
+    clean_orphans(store)
+    clean_orphans(folder)
+    jobs = [_job(row, params, contract, context.root, store) for row in rows]
     done: list[Outcome] = []
     for count, outcome in enumerate(_outcomes(jobs, _workers(params.workers, len(jobs))), 1):
         if outcome.rule:
@@ -86,18 +150,19 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
             for note in outcome.row["notes"]:
                 context.log.debug("%s %s", outcome.job.series_key, note)
         context.progress(count, len(jobs), unit="volumes")
-    quarantine.close(
-        context.out / "quarantine.parquet", total=len(jobs), limit=params.max_quarantined_fraction
-    )
-    done.sort(key=lambda outcome: outcome.job.series_key)
-    _remove_strangers(store, done)
-    contract = params.contract.model_copy(update={"data_hash": _data_hash(done)})
-    contract.save(context.out)
+    return sorted(done, key=lambda outcome: outcome.job.series_key)
+
+
+def _finish(folder: Path, contract: Contract, done: list[Outcome]) -> None:
+    """Write the contract and the index of a store whose files are there."""
+    import pyarrow as pa
+
+    from components.base.files import write_table
+
+    _remove_strangers(folder / "store", done)
+    contract.model_copy(update={"data_hash": _data_hash(done)}).save(folder)
     index = pa.Table.from_pylist([outcome.row for outcome in done], schema=index_schema())
-    write_table(context.out / "index.parquet", index)  # last: a store without an index is not finished
-    reused = sum(outcome.reused for outcome in done)
-    context.log.info("%d volumes in the store, %d of them were there already", len(done), reused)
-    return _metrics(done, quarantine)
+    write_table(folder / "index.parquet", index)  # last: a store without an index is not finished
 
 
 def _workers(asked: int, num_jobs: int) -> int:
@@ -105,7 +170,7 @@ def _workers(asked: int, num_jobs: int) -> int:
     return max(1, min(cores, num_jobs))
 
 
-def _job(row: Mapping[str, Any], params: Params, root: Path, store: Path) -> Job:
+def _job(row: Mapping[str, Any], params: Params, contract: Contract, root: Path, store: Path) -> Job:
     from components.volumes.process import Job
 
     masks = tuple(
@@ -120,7 +185,7 @@ def _job(row: Mapping[str, Any], params: Params, root: Path, store: Path) -> Job
         masks=masks,
         root=root,
         store=store,
-        contract=params.contract,
+        contract=contract,
         rules=params.rules,
         limits=limits,
     )

@@ -15,6 +15,7 @@ from pydantic import Field
 from components.base.config import Config
 from components.base.errors import InputError
 from components.downstream.probe import Probe
+from components.downstream.reading import Resolution
 from components.downstream.tasks import TASKS
 from components.downstream.thresholds import ThresholdRule, best_threshold
 
@@ -30,6 +31,7 @@ class ClassificationParams(Config):
 
     labels: Literal["gold", "report"]
     features: Literal["pooled", "projected", "scales"]
+    resolution: Resolution = "training"
     inverse_regularisation: tuple[float, ...] = Field(min_length=1)
     selection: Literal["auroc", "auprc"]
     threshold: ThresholdRule
@@ -46,7 +48,7 @@ class _Data:
         self.keys = {
             part: [row.study_key for row in inputs.studies(part)] for part in ("train", "validation")
         }
-        embeddings = inputs.embeddings()
+        embeddings = inputs.embeddings(params.resolution)
         raw = {
             part: embeddings.rows(keys, params.features).astype(np.float64)
             for part, keys in self.keys.items()
@@ -169,6 +171,7 @@ class Classification:
             scale=data.scale,
             weight=weight,
             bias=bias,
+            resolution=params.resolution,
         ).save(context.out)
         return {
             "labels": len(labels),

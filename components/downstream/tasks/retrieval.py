@@ -12,6 +12,7 @@ from pydantic import Field
 from components.base.config import Config
 from components.base.errors import InputError
 from components.base.files import write_bytes, write_json
+from components.downstream.reading import Resolution
 from components.downstream.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class RetrievalParams(Config):
-    """Which splits go into the gallery."""
+    """Which splits go into the gallery, and at which resolution their volumes are read."""
 
     splits: tuple[Literal["train", "validation", "test"], ...] = Field(min_length=1)
+    resolution: Resolution = "training"
 
 
 @TASKS.register("retrieval")
@@ -36,7 +38,7 @@ class Retrieval:
         """Write `gallery.safetensors` (volume, report [N, P], unit rows) and `gallery.json` (study keys, hashes)."""
         from safetensors.numpy import save
 
-        embeddings, text = inputs.embeddings(), inputs.sentences()
+        embeddings, text = inputs.embeddings(params.resolution), inputs.sentences()
         rows = [
             row
             for part in params.splits
@@ -57,6 +59,7 @@ class Retrieval:
             context.out / "gallery.json",
             {
                 "model_sha256": inputs.model_hash(),
+                "resolution": params.resolution,
                 "studies": [
                     {"study_key": row.study_key, "patient_key": row.patient_key, "split": row.split}
                     for row in rows

@@ -40,7 +40,8 @@ class LinearProbe:
         """Write predictions and ROC points; AUROC, AUPRC, F1 and balanced accuracy by label and macro."""
         probe = Probe.load(inputs.artifact("finetune", "classification"))
         studies = inputs.studies("test")
-        features = inputs.embeddings().rows([row.study_key for row in studies], probe.features)
+        embeddings = inputs.embeddings(probe.resolution)
+        features = embeddings.rows([row.study_key for row in studies], probe.features)
         logits, known = probe.logits(features), inputs.labels(probe.label_source)
         scored, left_out = [], {}
         for column, name in enumerate(probe.labels):
@@ -61,5 +62,6 @@ class LinearProbe:
                 **left_out,
             },
             "features": probe.features,
+            "resolution": probe.resolution,
             "label_source": probe.label_source,
         }

@@ -17,6 +17,7 @@ from components.base.config import Config
 from components.base.errors import InputError
 from components.base.files import write_json
 from components.downstream.inputs import groups_of
+from components.downstream.reading import Resolution
 from components.downstream.thresholds import ThresholdRule, best_threshold
 from components.evaluation import statistics as st
 from components.evaluation.prompts import PromptSet, prompt_set
@@ -42,6 +43,7 @@ class ZeroShotParams(ProtocolParams):
 
     labels: Literal["gold", "report"]
     prompt_set: str
+    resolution: Resolution = "training"
     threshold: ThresholdRule
     min_validation: int = Field(ge=1)
     min_test: int = Field(ge=1)
@@ -153,7 +155,7 @@ class ZeroShot:
                 rule="zero_shot.labels",
                 fix="use labels of another source",
             )
-        embeddings, encoder = inputs.embeddings(), inputs.encoder()
+        embeddings, encoder = inputs.embeddings(params.resolution), inputs.encoder()
         logits = {
             split: prompt_logits(
                 encoder,
@@ -192,4 +194,5 @@ class ZeroShot:
             "left_out": left_out,
             "prompt_set": prompts.name,
             "label_source": params.labels,
+            "resolution": params.resolution,
         }
