@@ -29,6 +29,8 @@ State = dict[str, "Tensor"]
 CONTRACT = {
     "orientation": "RAS",
     "spacing_mm": (2.0, 2.0, 2.0),
+    "antialias": False,
+    "convention": "torchio",
     "size": (192, 192, 192),
     "hu_window": (-1000.0, 1000.0),
     "output_range": (-1.0, 1.0),
@@ -62,7 +64,7 @@ CARD = """# COLIPRI, converted
 Image encoder Primus-M, text encoder CXR-BERT, both with attention pools; weights of microsoft/colipri (MIT).
 
 For research only: not for clinical use, not a medical device. The training data come from Turkey and the USA only;
-performance elsewhere is not known. COLIPRI's own processor resamples without anti-aliasing; this project's with it.
+performance elsewhere is not known. The contract is that of COLIPRI's processor: no anti-aliasing, TorchIO's grids.
 """
 
 

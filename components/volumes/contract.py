@@ -27,7 +27,7 @@ AIR_HU = -1024
 MAX_HU = 3071
 """The highest value of the 12-bit CT scale; metal above it is stored as this."""
 
-GRID_FIELDS = ("orientation", "spacing_mm", "antialias")
+GRID_FIELDS = ("orientation", "spacing_mm", "antialias", "convention")
 """What the store depends on."""
 PREPROCESSING_FIELDS = (*GRID_FIELDS, "size", "hu_window", "output_range", "padding", "view")
 """What a tensor depends on: the fields in which data and model must agree."""
@@ -40,12 +40,16 @@ class Contract(Config):
     `size` counts voxels along [X, Y, Z]; `hu_window` is mapped linearly to `output_range` and clipped.
     `view` "crop_or_pad" keeps the scale (centre crop or pad, as COLIPRI); "area" squeezes the whole volume
     into `size` (z by picking slices, the plane by area averaging, as VELVET-Med). `antialias` smooths before
-    down-sampling; COLIPRI was trained without. The hashes are None until the stage that knows them fills them in.
+    down-sampling; COLIPRI was trained without. `convention` settles what is left open: "velvet" takes the number of
+    voxels that comes nearest to the old extent, and an odd voxel of a crop or pad is at the end; "torchio" stays inside
+    the old extent and has it at the start, as COLIPRI's processor (TorchIO 1.1 and 1.2). The hashes are None until the
+    stage that knows them fills them in.
     """
 
     orientation: Literal["RAS"] = "RAS"
     spacing_mm: tuple[float, float, float]
     antialias: bool = True
+    convention: Literal["velvet", "torchio"] = "velvet"
     size: tuple[int, int, int]
     hu_window: tuple[float, float]
     output_range: tuple[float, float]
@@ -77,6 +81,11 @@ class Contract(Config):
             if not low < high:
                 raise ValueError(f"{name} must grow, for instance [-1000, 1000]")
         return self
+
+    @property
+    def like_torchio(self) -> bool:
+        """Whether grids and centres are TorchIO's."""
+        return self.convention == "torchio"
 
     def part(self, fields: tuple[str, ...] = PREPROCESSING_FIELDS) -> dict[str, Any]:
         """The named fields as plain data."""
@@ -137,7 +146,14 @@ def to_store(array: npt.NDArray[Any], affine: npt.NDArray[Any], contract: Contra
 
     volume = reorient(array, affine)
     spacing = spacing_of(affine, reoriented=True)
-    hu = resample(volume, spacing, contract.spacing_mm, clip=(AIR_HU, MAX_HU), antialias=contract.antialias)
+    hu = resample(
+        volume,
+        spacing,
+        contract.spacing_mm,
+        clip=(AIR_HU, MAX_HU),
+        antialias=contract.antialias,
+        inside=contract.like_torchio,
+    )
     return np.ascontiguousarray(np.clip(np.rint(hu), AIR_HU, MAX_HU).astype(np.int16))
 
 
@@ -149,7 +165,8 @@ def mask_to_store(
 
     from components.volumes.resampling import nearest, reorient, spacing_of
 
-    labels = nearest(reorient(mask, affine), spacing_of(affine, reoriented=True), contract.spacing_mm)
+    spacing = spacing_of(affine, reoriented=True)
+    labels = nearest(reorient(mask, affine), spacing, contract.spacing_mm, contract.like_torchio)
     return np.ascontiguousarray(labels.astype(np.uint8))
 
 
@@ -179,8 +196,9 @@ def model_input(hu: npt.NDArray[Any], contract: Contract) -> Input:
         )
     if contract.view == "crop_or_pad":
         # scaled before it is padded: the padding is the range's minimum even if the window begins below air
-        view = scale(centre_crop(hu, contract.size), contract)
-        return np.ascontiguousarray(centre_pad(view, contract.size, contract.output_range[0]))[None]
+        late = contract.like_torchio
+        view = scale(centre_crop(hu, contract.size, late), contract)
+        return np.ascontiguousarray(centre_pad(view, contract.size, contract.output_range[0], late))[None]
     return area_view(hu, contract.size, lambda slab: scale(slab, contract))[None]
 
 
@@ -191,6 +209,7 @@ def mask_input(mask: npt.NDArray[Any], contract: Contract) -> npt.NDArray[np.uin
     from components.volumes.resampling import centre_crop, centre_pad, nearest_view
 
     if contract.view == "crop_or_pad":
-        cropped = centre_crop(mask, contract.size).astype(np.uint8)
-        return np.ascontiguousarray(centre_pad(cropped, contract.size, 0))
+        late = contract.like_torchio
+        cropped = centre_crop(mask, contract.size, late).astype(np.uint8)
+        return np.ascontiguousarray(centre_pad(cropped, contract.size, 0, late))
     return np.ascontiguousarray(nearest_view(mask, contract.size).astype(np.uint8))

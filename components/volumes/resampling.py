@@ -63,12 +63,15 @@ def spacing_of(affine: Array, *, reoriented: bool = False) -> tuple[float, float
     return (float(lengths[order[0]]), float(lengths[order[1]]), float(lengths[order[2]]))
 
 
-def grid_size(num: int, spacing: float, target: float) -> int:
-    """How many voxels of `target` mm cover `num` voxels of `spacing` mm; at least one."""
-    return max(1, int(num * spacing / target + 0.5))
+def grid_size(num: int, spacing: float, target: float, inside: bool = False) -> int:
+    """How many voxels of `target` mm come nearest to `num` voxels of `spacing` mm; at least one.
+
+    With `inside` they never reach beyond the old extent (TorchIO's rule: rounded down).
+    """
+    return max(1, int(num * spacing / target + (1e-6 if inside else 0.5)))
 
 
-def _weights(num: int, spacing: float, target: float, antialias: bool) -> csr_matrix:
+def _weights(num: int, spacing: float, target: float, antialias: bool, inside: bool = False) -> csr_matrix:
     """[new, num] matrix: Gaussian prefilter (down-sampling, if wanted) and linear interpolation at voxel centres.
 
     The new grid is centred on the old one's extent. The prefilter's width is that of Cardoso et al. 2015
@@ -77,7 +80,7 @@ def _weights(num: int, spacing: float, target: float, antialias: bool) -> csr_ma
     import numpy as np
     from scipy.sparse import csr_matrix
 
-    new, factor = grid_size(num, spacing, target), target / spacing
+    new, factor = grid_size(num, spacing, target, inside), target / spacing
     centres = (np.arange(new) - (new - 1) / 2) * factor + (num - 1) / 2
     centres = np.clip(centres, 0, num - 1)
     sigma = math.sqrt(max(factor * factor - 1.0, 0.0)) * FWHM_TO_SIGMA if antialias else 0.0
@@ -125,6 +128,7 @@ def resample(
     target: tuple[float, float, float],
     clip: tuple[float, float] | None = None,
     antialias: bool = True,
+    inside: bool = False,
 ) -> npt.NDArray[np.float32]:
     """[X, Y, Z] from `spacing` to `target` mm: linear, float32, anti-aliased or not; `clip` bounds the input first.
 
@@ -137,20 +141,28 @@ def resample(
     for axis in order:
         if math.isclose(spacing[axis], target[axis], rel_tol=1e-4):
             continue
-        done = _along(_weights(array.shape[axis], spacing[axis], target[axis], antialias), done, axis, clip)
+        done = _along(
+            _weights(array.shape[axis], spacing[axis], target[axis], antialias, inside), done, axis, clip
+        )
         clip = None
     result = done.astype(np.float32)
     return np.clip(result, *clip) if clip is not None else result
 
 
-def nearest(array: Array, spacing: tuple[float, float, float], target: tuple[float, float, float]) -> Array:
+def nearest(
+    array: Array,
+    spacing: tuple[float, float, float],
+    target: tuple[float, float, float],
+    inside: bool = False,
+) -> Array:
     """Labels [X, Y, Z] on the grid of `resample`, by nearest neighbour."""
     import numpy as np
 
     picked = array
     for axis in range(3):
         num = array.shape[axis]
-        new, factor = grid_size(num, spacing[axis], target[axis]), target[axis] / spacing[axis]
+        new = grid_size(num, spacing[axis], target[axis], inside)
+        factor = target[axis] / spacing[axis]
         if math.isclose(spacing[axis], target[axis], rel_tol=1e-4):
             continue
         centres = (np.arange(new) - (new - 1) / 2) * factor + (num - 1) / 2
@@ -159,17 +171,17 @@ def nearest(array: Array, spacing: tuple[float, float, float], target: tuple[flo
     return picked
 
 
-def centre_crop(array: Array, size: tuple[int, int, int]) -> Array:
-    """A view of the centre of [X, Y, Z], at most `size` along every axis."""
-    starts = [max(0, (have - want) // 2) for have, want in zip(array.shape, size)]
+def centre_crop(array: Array, size: tuple[int, int, int], late: bool = False) -> Array:
+    """A view of the centre of [X, Y, Z], at most `size` along every axis; `late`: an odd voxel goes at the start."""
+    starts = [max(0, (have - want + late) // 2) for have, want in zip(array.shape, size)]
     return array[tuple(slice(start, start + want) for start, want in zip(starts, size))]
 
 
-def centre_pad(array: Array, size: tuple[int, int, int], fill: float) -> Array:
-    """[X, Y, Z] padded around its centre with `fill` to at least `size`."""
+def centre_pad(array: Array, size: tuple[int, int, int], fill: float, late: bool = False) -> Array:
+    """[X, Y, Z] padded around its centre with `fill` to at least `size`; `late`: an odd voxel comes at the start."""
     import numpy as np
 
-    before = [max(0, want - have) // 2 for have, want in zip(array.shape, size)]
+    before = [(max(0, want - have) + late) // 2 for have, want in zip(array.shape, size)]
     after = [max(0, want - have - left) for have, want, left in zip(array.shape, size, before)]
     if not any(before) and not any(after):
         return array

@@ -67,7 +67,8 @@ def global_view(store: VolumeStore, series: str, contract: Contract) -> Input:
     shape, size = store.shape(series), contract.size
     if contract.view == "area":
         return model_input(store.read(series), contract)
-    starts = tuple(max(0, (have - want) // 2) for have, want in zip(shape, size))
+    late = contract.like_torchio
+    starts = tuple(max(0, (have - want + late) // 2) for have, want in zip(shape, size))
     counts = tuple(min(have, want) for have, want in zip(shape, size))
     hu: npt.NDArray[np.int16] = store.read_box(series, (starts[0], starts[1], starts[2]), counts)  # type: ignore[arg-type]
     return model_input(hu, contract)
