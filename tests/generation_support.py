@@ -72,6 +72,7 @@ BLOCKS: dict[str, Any] = {
             "min_test": 1,
             "chance_draws": 2,
             "bertscore_model": None,
+            "device": "cpu",
         },
         "vqa": {
             "resamples": 100,
@@ -79,6 +80,7 @@ BLOCKS: dict[str, Any] = {
             "min_slice_patients": 3,
             "decoding": {"beams": 1, "no_repeat_ngram": 0, "length_penalty": 1.0, "max_tokens": 6},
             "min_test": 1,
+            "device": "cpu",
         },
     },
 }

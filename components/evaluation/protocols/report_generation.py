@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -45,6 +45,7 @@ class ReportGenerationParams(ProtocolParams):
     min_test: int = Field(ge=1)
     chance_draws: int = Field(ge=1)
     bertscore_model: str | None
+    device: Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,8 @@ class ReportGeneration:
         params: ReportGenerationParams, inputs: DownstreamInputs, context: StepContext
     ) -> Mapping[str, Any]:
         """Write `predictions.parquet` and `findings.csv`; clinical and surface metrics with chance levels."""
-        import torch
-
-        from components.downstream.image_tokens import image_tokens
-        from components.downstream.report_writer import load_writer
+        from components.downstream.image_tokens import device_of, image_tokens
+        from components.downstream.report_writer import WRITE_BATCH, load_writer
 
         tokenizer, text = inputs.encoder().tokenizer, inputs.sentences()
         model, settings = load_writer(
@@ -195,11 +194,13 @@ class ReportGeneration:
                 rule="report_generation.pool",
                 fix="use more paired studies, or a larger test fraction",
             )
-        tokens = image_tokens(inputs, studies, settings["scale"], settings["grid"], torch.device("cpu"))
+        device = device_of(params.device)
+        tokens = image_tokens(inputs, studies, settings["scale"], settings["grid"], device)
+        model.to(device)
         written: list[Report] = []
-        for at in range(len(studies)):
-            written += model.write(tokens[at : at + 1], tokenizer, params.decoding)
-            context.progress(at + 1, len(studies))
+        for start in range(0, len(studies), WRITE_BATCH):
+            written += model.write(tokens[start : start + WRITE_BATCH], tokenizer, params.decoding)
+            context.progress(len(written), len(studies))
         scorer, left_out = _scorer(params, inputs, studies)
         patients = [row.patient_key for row in studies]
         train = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,7 @@ class VqaParams(ProtocolParams):
 
     decoding: DecodingParams
     min_test: int = Field(ge=1)
+    device: Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -180,10 +181,8 @@ class Vqa:
     @staticmethod
     def evaluate(params: VqaParams, inputs: DownstreamInputs, context: StepContext) -> Mapping[str, Any]:
         """Write `predictions.parquet`; metrics by kind of question, of the question-only model, and the gain."""
-        import torch
-
         from components.downstream.answering import Gallery
-        from components.downstream.image_tokens import image_tokens
+        from components.downstream.image_tokens import device_of, image_tokens
         from components.downstream.questions import QuestionMaker, Topics
         from components.downstream.tasks.vqa import load_answerers
 
@@ -198,10 +197,9 @@ class Vqa:
                 rule="vqa.questions",
                 fix="use more labelled studies, or a larger test fraction",
             )
-        tokens = image_tokens(
-            inputs, list(studies.values()), settings["scale"], settings["grid"], torch.device("cpu")
-        )
-        gallery = Gallery(tokens, list(studies), torch.device("cpu"))
+        device = device_of(params.device)
+        tokens = image_tokens(inputs, list(studies.values()), settings["scale"], settings["grid"], device)
+        gallery = Gallery(tokens, list(studies), device)
         train = [row.study_key for row in inputs.studies("train")]
         frequent = frequent_answers(maker.ask(train, topics, kinds))
         found: dict[str, dict[str, Answers]] = {}
@@ -209,7 +207,7 @@ class Vqa:
         for done, (kind, some) in enumerate(asked.items(), 1):
             if some:
                 found[kind] = {
-                    name: _answer(params, model, settings["thresholds"][name], some, gallery)
+                    name: _answer(params, model.to(device), settings["thresholds"][name], some, gallery)
                     for name, model in models.items()
                 }
             context.progress(done, len(asked), "kinds")
