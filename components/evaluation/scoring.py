@@ -80,6 +80,36 @@ def enough(target: npt.NDArray[np.int64], least: int) -> str | None:
     return f"{positive} positive and {negative} negative in test, {least} of each needed"
 
 
+def score_probe(
+    studies: Sequence[StudyRow],
+    known: Mapping[str, Mapping[str, int]],
+    probe: tuple[Sequence[str], npt.NDArray[np.float64], Sequence[float | None]],
+    least: int,
+    map_name: str | None,
+) -> tuple[list[ScoredLabel], dict[str, str]]:
+    """The labels of a probe (names, logits [n, L], thresholds) on the studies that carry them, and who is left out.
+
+    `known` is the cohort's labels; `map_name` names the map that turns them into the probe's, or is None.
+    """
+    from components.evaluation.label_maps import mapped, merged_column
+
+    scored, left_out = [], {}
+    for name, values in mapped(known, map_name).items():
+        column = merged_column(name, *probe, map_name)
+        if column is None:
+            left_out[name] = "not in the probe"
+            continue
+        logits, threshold = column
+        rows = np.array([at for at, row in enumerate(studies) if row.study_key in values], dtype=np.intp)
+        target = np.array([values[studies[at].study_key] for at in rows], dtype=np.int64)
+        reason = enough(target, least)
+        if reason:
+            left_out[name] = reason
+        else:
+            scored.append(ScoredLabel(name, rows, target, logits[rows], threshold))
+    return scored, left_out
+
+
 def summarise(
     params: ProtocolParams, studies: Sequence[StudyRow], labels: Sequence[ScoredLabel]
 ) -> dict[str, Any]:

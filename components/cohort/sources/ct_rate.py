@@ -30,8 +30,9 @@ from pydantic import Field
 from components.base.config import Config
 from components.base.errors import InputError, IntegrityError
 from components.base.volume_files import Volume, read_volume
+from components.cohort._evaluation_set import Candidate, evaluation_set
 from components.cohort._people import age_years, date_forms
-from components.cohort._tables import Row, below, check_cell, check_text, read_csv, refuse
+from components.cohort._tables import Row, below, check_cell, check_text, read_csv, read_text, refuse
 from components.cohort.sources import SOURCES
 from components.cohort.study import Mask, RawSeries, Refused, Source
 
@@ -130,6 +131,12 @@ class CtRate(Source):
         splits: tuple[str, ...] = ("train", "valid")  # folders below it (or train_fixed, valid_fixed)
         rescale: Rescale = "detect"
         max_patients: Annotated[int, Field(ge=1)] | None = None  # of each split
+        evaluation_splits: tuple[
+            str, ...
+        ] = ()  # of these only the evaluation set (components.cohort._evaluation_set)
+        leave_out: str | None = (
+            None  # a list of volumes or studies below `folder` (no_chest_valid.txt), for those splits
+        )
 
     def series(self) -> Iterator[RawSeries | Refused]:
         """One item for each volume of each split, in the order of their paths."""
@@ -140,6 +147,7 @@ class CtRate(Source):
             if not base.is_dir():
                 raise refuse(f"there is no folder of the split {split}", "ct_rate.split", "correct `splits`")
             tables = [self._table(folder, kind, split) for kind in TABLES]
+            others = self._not_evaluated(base, tables) if split in params.evaluation_splits else {}
             patients: set[str] = set()
             for path in sorted(base.rglob("*.nii.gz"), key=_order):
                 found = NAME.fullmatch(path.name)
@@ -148,10 +156,30 @@ class CtRate(Source):
                     patients.add(found["patient"])
                 if params.max_patients is not None and len(patients) > params.max_patients:
                     break
+                if path.name in others and found:
+                    yield Refused(*_ids(found), "left_out.evaluation_set", others[path.name])
+                    continue
                 try:
                     yield self._series(path, found, tables, params.rescale)
                 except InputError as error:
                     yield Refused(*(_ids(found) if found else (name,) * 3), error.rule, error.what)
+
+    def _not_evaluated(self, base: Path, tables: list[dict[str, Row]]) -> dict[str, str]:
+        """The volumes of a split that are not in the evaluation set, and why."""
+        params: CtRate.Params = self.params  # type: ignore[assignment]
+        names: list[str] = []
+        if params.leave_out is not None:
+            listed = read_text(below(below(self.root, params.folder), params.leave_out)) or ""
+            names = [line.strip() for line in listed.splitlines() if line.strip()]
+        volumes = []
+        for path in base.rglob("*.nii.gz"):
+            found = NAME.fullmatch(path.name)
+            if found:
+                report, metadata = (table.get(path.name) for table in tables[:2])
+                spacing = _plane(metadata.cells) if metadata else None
+                text = report.get("Findings_EN") if report else ""
+                volumes.append(Candidate(path.name, _ids(found)[1], spacing, text))
+        return evaluation_set(volumes, names)
 
     def _table(self, folder: Path, kind: str, split: str) -> dict[str, Row]:
         """The rows of a split's table by VolumeName; a table that is not there is empty, reports excepted."""
@@ -246,9 +274,14 @@ def _number(cells: Mapping[str, str], name: str) -> float | None:
 
 def _spacing(cells: Mapping[str, str]) -> tuple[float, float, float] | None:
     """(x, y, z) in mm from XYSpacing ("[0.7, 0.7]") and ZSpacing; None unless all are positive."""
-    plane = re.findall(r"\d+\.?\d*(?:[eE][+-]?\d+)?", cells.get("XYSpacing", ""))
-    depth = _number(cells, "ZSpacing")
-    if len(plane) != 2 or depth is None:
+    plane, depth = _plane(cells), _number(cells, "ZSpacing")
+    return (*plane, depth) if plane and depth is not None and depth > 0 else None
+
+
+def _plane(cells: Mapping[str, str]) -> tuple[float, float] | None:
+    """(x, y) in mm from XYSpacing; None unless both are positive."""
+    found = re.findall(r"\d+\.?\d*(?:[eE][+-]?\d+)?", cells.get("XYSpacing", ""))
+    if len(found) != 2:
         return None
-    values = (float(plane[0]), float(plane[1]), depth)
+    values = (float(found[0]), float(found[1]))
     return values if min(values) > 0 else None

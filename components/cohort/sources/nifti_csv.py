@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,6 +57,30 @@ class TableSeries(RawSeries):
         return [copy_mask(self.mask, masks, stem, self.mask_name, self.mask_labels, read)]
 
 
+def binary_columns(header: Iterable[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Label -> its columns: the one of its name, or those of its name and a place (`hernia*abdomen`, RAD-ChestCT's)."""
+    found = {name: [column for column in header if column.partition("*")[0] == name] for name in names}
+    for name, columns in found.items():
+        if not columns:
+            raise refuse(
+                f"the table has no column for the label {name}", "table.columns", "correct binary_columns"
+            )
+    return found
+
+
+def binary_labels(row: Row, columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Label -> 1 where any of its columns is 1, 0 where one is 0 and none 1; without a value it is unlabelled."""
+    labels: dict[str, int] = {}
+    for name, members in columns.items():
+        cells = [row.get(column) for column in members]
+        if any(cell not in {"", "0", "1", "0.0", "1.0"} for cell in cells):
+            raise refuse(f"the label {name} is neither 0 nor 1", "gold.labels")
+        values = [int(float(cell)) for cell in cells if cell]
+        if values:
+            labels[name] = max(values)
+    return labels
+
+
 @SOURCES.register("nifti_csv")
 class NiftiCsv(Source):
     """Volumes, masks and reports that a table lists by paths relative to its folder."""
@@ -67,6 +91,9 @@ class NiftiCsv(Source):
         table: str = "studies.csv"
         columns: Columns = Columns()
         label_columns: tuple[str, ...] = ()  # categories become gold labels "COLUMN=VALUE"
+        binary_columns: tuple[
+            str, ...
+        ] = ()  # 0/1 become gold labels "COLUMN"; columns "COLUMN*PLACE" count as it
         identity_columns: dict[str, str] = Field(
             default_factory=dict
         )  # further columns with PHI: column -> kind ("STAFF", ...)
@@ -80,6 +107,7 @@ class NiftiCsv(Source):
         params: NiftiCsv.Params = self.params  # type: ignore[assignment]
         columns = [*params.columns.used(), *params.label_columns, *params.identity_columns]
         rows = list(read_csv(below(self.root, params.table), columns))
+        binary = binary_columns(rows[0].cells if rows else {}, params.binary_columns)
         categories = {
             column: sorted({row.get(column) for row in rows} - {""}) for column in params.label_columns
         }
@@ -90,7 +118,7 @@ class NiftiCsv(Source):
             if params.max_patients is not None and len(patients) > params.max_patients:
                 return
             try:
-                yield self._series(row, params, categories, gold)
+                yield self._series(row, params, categories, binary, gold)
             except InputError as error:
                 number = f"row {row.number}"
                 yield Refused(
@@ -106,6 +134,7 @@ class NiftiCsv(Source):
         row: Row,
         params: NiftiCsv.Params,
         categories: Mapping[str, list[str]],
+        binary: Mapping[str, list[str]],
         gold: Mapping[str, tuple[tuple[int, int, str], ...]],
     ) -> TableSeries:
         columns = params.columns
@@ -122,6 +151,7 @@ class NiftiCsv(Source):
             if row.get(column)
             for value in categories[column]
         }
+        labels |= binary_labels(row, binary)
         identities = [("MRN", patient), ("ACCESSION", study), ("ID", series)]
         identities += [("PATIENT", form) for form in name_forms(row.get(columns.patient_name))]
         identities += [("DATE", form) for form in date_forms(row.get(columns.study_date))]

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from components.base.config import Config
 from components.downstream.probe import Probe
 from components.evaluation.protocols import PROTOCOLS
-from components.evaluation.scoring import ProtocolParams, ScoredLabel, enough, summarise, write_predictions
+from components.evaluation.scoring import ProtocolParams, score_probe, summarise, write_predictions
 
 if TYPE_CHECKING:
     from components.base.step import StepContext
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class LinearProbeParams(ProtocolParams):
-    """How many positives and negatives a label needs in test."""
+    """How many positives and negatives a label needs in test; `label_map` for a cohort with other labels."""
 
     min_test: int = Field(ge=1)
+    label_map: str | None = None
 
 
 @PROTOCOLS.register("linear_probe")
@@ -42,25 +42,18 @@ class LinearProbe:
         studies = inputs.studies("test")
         embeddings = inputs.embeddings(probe.resolution)
         features = embeddings.rows([row.study_key for row in studies], probe.features)
-        logits, known = probe.logits(features), inputs.labels(probe.label_source)
-        scored, left_out = [], {}
-        for column, name in enumerate(probe.labels):
-            values = known.get(name, {})
-            rows = np.array([at for at, row in enumerate(studies) if row.study_key in values], dtype=np.intp)
-            target = np.array([values[studies[at].study_key] for at in rows], dtype=np.int64)
-            reason = enough(target, params.min_test)
-            if reason:
-                left_out[name] = reason
-            else:
-                logit = logits[rows, column]
-                scored.append(ScoredLabel(name, rows, target, logit, probe.thresholds[column]))
+        scored, left_out = score_probe(
+            studies,
+            inputs.labels(probe.label_source),
+            (probe.labels, probe.logits(features), probe.thresholds),
+            params.min_test,
+            params.label_map,
+        )
         write_predictions(context.out, studies, scored)
         return {
             **summarise(params, studies, scored),
-            "left_out": {
-                **{name: "not in the probe" for name in known if name not in probe.labels},
-                **left_out,
-            },
+            "left_out": left_out,
+            "label_map": params.label_map,
             "features": probe.features,
             "resolution": probe.resolution,
             "label_source": probe.label_source,

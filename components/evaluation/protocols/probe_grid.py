@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from components.base.config import Config
 from components.downstream.grid import GridProbe
 from components.downstream.reading import Accelerator, DenseFeatures
 from components.evaluation.protocols import PROTOCOLS
-from components.evaluation.scoring import ProtocolParams, ScoredLabel, enough, summarise, write_predictions
+from components.evaluation.scoring import ProtocolParams, score_probe, summarise, write_predictions
 
 if TYPE_CHECKING:
     from components.base.step import StepContext
@@ -24,9 +23,13 @@ if TYPE_CHECKING:
 
 
 class ProbeGridParams(ProtocolParams):
-    """How many positives and negatives a label needs in test; `accelerator` is for the encoder."""
+    """How many positives and negatives a label needs in test; `accelerator` is for the encoder.
+
+    `label_map` is for a cohort with other labels than the probe's.
+    """
 
     min_test: int = Field(ge=1)
+    label_map: str | None = None
     accelerator: Accelerator
 
 
@@ -42,7 +45,7 @@ class ProbeGrid:
     ) -> Mapping[str, Any]:
         """Write predictions and ROC points; AUPRC, AUROC, F1 and balanced accuracy by label and macro."""
         probe = GridProbe.load(inputs.artifact("finetune", "probe_grid"))
-        known, studies = inputs.labels(probe.label_source), inputs.studies("test")
+        studies = inputs.studies("test")
         dense = DenseFeatures(inputs, probe.scale, probe.resolution)
         dense.prepare(
             [row.study_key for row in studies],
@@ -50,23 +53,18 @@ class ProbeGrid:
             lambda done, total: context.progress(done, total, "volumes"),
         )
         logits = probe.logits(lambda row: dense.read(studies[row].study_key), len(studies))
-        scored, left_out = [], {}
-        for column, name in enumerate(probe.labels):
-            values = known.get(name, {})
-            rows = np.array([at for at, row in enumerate(studies) if row.study_key in values], dtype=np.intp)
-            target = np.array([values[studies[at].study_key] for at in rows], dtype=np.int64)
-            reason = enough(target, params.min_test)
-            if reason:
-                left_out[name] = reason
-            else:
-                scored.append(ScoredLabel(name, rows, target, logits[rows, column], probe.thresholds[column]))
+        scored, left_out = score_probe(
+            studies,
+            inputs.labels(probe.label_source),
+            (probe.labels, logits, probe.thresholds),
+            params.min_test,
+            params.label_map,
+        )
         write_predictions(context.out, studies, scored)
         return {
             **summarise(params, studies, scored),
-            "left_out": {
-                **{name: "not in the probe" for name in known if name not in probe.labels},
-                **left_out,
-            },
+            "left_out": left_out,
+            "label_map": params.label_map,
             "pooling": probe.pooling,
             "learning_rate": probe.learning_rate,
             "scale": probe.scale,

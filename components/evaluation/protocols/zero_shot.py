@@ -20,6 +20,7 @@ from components.downstream.inputs import groups_of
 from components.downstream.reading import Resolution
 from components.downstream.thresholds import ThresholdRule, best_threshold
 from components.evaluation import statistics as st
+from components.evaluation.label_maps import Known, label_map, mapped
 from components.evaluation.prompts import PromptSet, prompt_set
 from components.evaluation.protocols import PROTOCOLS
 from components.evaluation.scoring import (
@@ -44,6 +45,7 @@ class ZeroShotParams(ProtocolParams):
     labels: Literal["gold", "report"]
     prompt_set: str
     resolution: Resolution = "training"
+    label_map: str | None = None
     threshold: ThresholdRule
     min_validation: int = Field(ge=1)
     min_test: int = Field(ge=1)
@@ -86,12 +88,22 @@ def prompt_logits(encoder: Any, volumes: Array, names: Sequence[str], prompts: P
     return {name: logits[name] for name in names}
 
 
+def class_logits(
+    encoder: Any, volumes: Array, names: Sequence[str], prompts: PromptSet, map_name: str | None
+) -> dict[str, Array]:
+    """As `prompt_logits`; a class that a label map merges of several has the highest logit of these."""
+    parts = {name: label_map(map_name).parts(name) if map_name else (name,) for name in names}
+    asked = sorted({part for several in parts.values() for part in several})
+    logits = prompt_logits(encoder, volumes, asked, prompts)
+    return {name: np.max([logits[part] for part in several], axis=0) for name, several in parts.items()}
+
+
 def _scored(
-    params: ZeroShotParams, inputs: DownstreamInputs, logits: dict[str, dict[str, Array]], split: str
+    labels: Known, inputs: DownstreamInputs, logits: dict[str, dict[str, Array]], split: str
 ) -> list[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.int64], Array]]:
     keys = [row.study_key for row in inputs.studies(split)]
     found = []
-    for name, known in inputs.labels(params.labels).items():
+    for name, known in labels.items():
         rows = np.array([at for at, key in enumerate(keys) if key in known], dtype=np.intp)
         target = np.array([known[keys[at]] for at in rows], dtype=np.int64)
         found.append((name, rows, target, logits[split][name][rows]))
@@ -99,23 +111,22 @@ def _scored(
 
 
 def _thresholds(
-    params: ZeroShotParams, inputs: DownstreamInputs, logits: dict[str, dict[str, Array]]
+    params: ZeroShotParams, labels: Known, inputs: DownstreamInputs, logits: dict[str, dict[str, Array]]
 ) -> dict[str, float | None]:
     """Each label's threshold on the logit, from validation only; None where validation lacks a kind."""
     chosen: dict[str, float | None] = {}
-    for name, _, target, logit in _scored(params, inputs, logits, "validation"):
+    for name, _, target, logit in _scored(labels, inputs, logits, "validation"):
         few = not len(target) or min(target.sum(), (1 - target).sum()) < params.min_validation
         chosen[name] = None if few else best_threshold(target, logit, params.threshold)
     return chosen
 
 
 def _groups(
-    params: ZeroShotParams, studies: list[StudyRow], inputs: DownstreamInputs, logits: dict[str, Array]
+    params: ZeroShotParams, studies: list[StudyRow], labels: Known, logits: dict[str, Array]
 ) -> dict[str, Any]:
     """Top-1 and balanced accuracy of every group of labels on the studies whose value is known."""
-    labels = inputs.labels(params.labels)
     metrics: dict[str, Any] = {}
-    for group, members in groups_of(labels).items():
+    for group, members in groups_of(list(labels)).items():
         truth = {
             key: at for at, name in enumerate(members) for key, value in labels[name].items() if value == 1
         }
@@ -148,8 +159,10 @@ class ZeroShot:
     @staticmethod
     def evaluate(params: ZeroShotParams, inputs: DownstreamInputs, context: StepContext) -> Mapping[str, Any]:
         """Write predictions, ROC points and `thresholds.json`; AUROC, AUPRC, F1 and balanced accuracy."""
-        prompts, labels = prompt_set(params.prompt_set), list(inputs.labels(params.labels))
-        if not labels:
+        prompts, labels = prompt_set(params.prompt_set), inputs.labels(params.labels)
+        if labels:
+            labels = mapped(labels, params.label_map)
+        else:
             raise InputError(
                 f"there are no {params.labels} labels",
                 rule="zero_shot.labels",
@@ -157,18 +170,19 @@ class ZeroShot:
             )
         embeddings, encoder = inputs.embeddings(params.resolution), inputs.encoder()
         logits = {
-            split: prompt_logits(
+            split: class_logits(
                 encoder,
                 embeddings.rows([row.study_key for row in inputs.studies(split)]).astype(np.float64),
-                labels,
+                list(labels),
                 prompts,
+                params.label_map,
             )
             for split in ("validation", "test")
         }
-        thresholds = _thresholds(params, inputs, logits)
+        thresholds = _thresholds(params, labels, inputs, logits)
         studies = inputs.studies("test")
         scored, left_out = [], {}
-        for name, rows, target, logit in _scored(params, inputs, logits, "test"):
+        for name, rows, target, logit in _scored(labels, inputs, logits, "test"):
             reason = enough(target, params.min_test)
             if reason:
                 left_out[name] = reason
@@ -190,9 +204,10 @@ class ZeroShot:
         )
         return {
             **summarise(params, studies, scored),
-            "groups": _groups(params, studies, inputs, logits["test"]),
+            "groups": _groups(params, studies, labels, logits["test"]),
             "left_out": left_out,
             "prompt_set": prompts.name,
             "label_source": params.labels,
             "resolution": params.resolution,
+            "label_map": params.label_map,
         }
