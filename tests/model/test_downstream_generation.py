@@ -304,6 +304,17 @@ def test_training_never_sees_the_test_split_and_repeats_to_the_byte(done: Path, 
     assert tree_hashes(copy / "artifacts" / "finetune" / "report_generation") == before
 
 
+def test_the_checkpoint_may_be_chosen_by_what_is_written(done: Path, tmp_path: Path):
+    shutil.copytree(done, tmp_path / "copy")
+    options = ("selection=ce_f1", "steps=2", "validate_every_steps=1", "decoder.max_length=12")
+    changes = [part for one in options for part in ("--set", f"finetune.report_generation.{one}")]
+    assert run_stage(tmp_path / "copy", "finetune", "report_generation", *changes) == 0
+    found = read_json(tmp_path / "copy" / "artifacts" / "finetune" / "report_generation" / "metrics.json")
+    assert found["selection"] == "ce_f1"
+    assert -1 <= found["validation_value"] <= 0
+    assert found["reports_cut"] > 0
+
+
 def test_image_tokens_are_kept_and_made_again_when_damaged(done: Path):
     inputs = inputs_of(done)
     rows = inputs.studies("validation")[:2]

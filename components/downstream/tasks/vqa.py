@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from components.downstream.answering import Answerer, Gallery
     from components.downstream.inputs import DownstreamInputs
     from components.downstream.questions import Kind, Question
+    from components.encoders.tokenization import ReportTokenizer
 
 TENSORS, SETTINGS = "vqa.safetensors", "vqa.json"
 VALIDATION_BATCH = 64
@@ -54,6 +55,20 @@ class VqaParams(FittingParams):
 def _split(questions: Sequence[Question], kinds: Sequence[Kind]) -> dict[Kind, list[Question]]:
     found = {kind: [one for one in questions if one.kind == kind] for kind in kinds}
     return {kind: asked for kind, asked in found.items() if asked}
+
+
+def _learnable(questions: list[Question], tokenizer: ReportTokenizer) -> tuple[list[Question], int]:
+    """The questions without the open ones whose answer has no word in the vocabulary, and how many those are.
+
+    They are asked in test all the same, where no decoder of this vocabulary can be right.
+    """
+    from components.downstream.report_writer import target_ids
+
+    answers = list(dict.fromkeys(one.answer for one in questions if one.kind == "open"))
+    known = target_ids([[answer] for answer in answers], tokenizer)
+    lost = {answer for answer, ids in zip(answers, known, strict=True) if not ids}
+    kept = [one for one in questions if one.kind != "open" or one.answer not in lost]
+    return kept, len(questions) - len(kept)
 
 
 def _spaced(questions: list[Question], most: int) -> list[Question]:
@@ -109,10 +124,12 @@ class Vqa:
         maker = QuestionMaker(inputs, params.labels, params.seed)
         rows = {part: inputs.studies(part) for part in ("train", "validation")}
         topics = maker.topics([row.study_key for row in rows["train"]], params.min_train)
-        asked, galleries, mean, scale = {}, {}, None, None
+        asked, galleries, mean, scale, not_writable = {}, {}, None, None, 0
         for part, studies in rows.items():
             keys = [row.study_key for row in studies]
-            asked[part] = _split(maker.ask(keys, topics, params.kinds), params.kinds)
+            questions, without = _learnable(maker.ask(keys, topics, params.kinds), inputs.encoder().tokenizer)
+            asked[part] = _split(questions, params.kinds)
+            not_writable += without
             tokens = image_tokens(inputs, studies, params.scale, params.grid, device)
             galleries[part] = Gallery(tokens, keys, device)
             if part == "train":
@@ -155,6 +172,7 @@ class Vqa:
             "questions": {
                 part: {kind: len(one) for kind, one in found.items()} for part, found in asked.items()
             },
+            "open_answers_not_writable": not_writable,
             "trained_parameters": sum(
                 one.numel() for one in models["model"].parameters() if one.requires_grad
             ),
