@@ -37,7 +37,8 @@ from components.objectives._shared import (
     scale_at,
 )
 
-MAX_ELEMENTS = 1 << 26
+MAX_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Of the largest tensor of a chunk: what a CPU's cache holds takes it half the time; a GPU wants much at once."""
 Aggregation = Literal["sum", "mean"]
 
 
@@ -67,11 +68,12 @@ def local_similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: Loca
 
     Returns:
         `[B, N]` in float32 (or float64 for float64 input). Volumes are taken in chunks so that the
-        `[chunk, N, R, T]` tensor stays below 2^26 elements; with several chunks the backward pass computes
+        `[chunk, N, R, T]` tensor stays below `MAX_ELEMENTS`; with several chunks the backward pass computes
         them again.
     """
     regions, tokens = (F.normalize(full_precision(value), dim=-1) for value in (regions, tokens))
-    rows = max(1, MAX_ELEMENTS // max(1, regions.shape[1] * tokens.shape[0] * tokens.shape[1]))
+    most = MAX_ELEMENTS.get(regions.device.type, MAX_ELEMENTS["cuda"])
+    rows = max(1, most // max(1, regions.shape[1] * tokens.shape[0] * tokens.shape[1]))
     if rows >= regions.shape[0]:
         return _similarity(regions, tokens, mask, params)
     parts = [
