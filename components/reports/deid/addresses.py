@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Iterator
 
+from components.reports.deid.dates import MONTHS
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import FOREIGN, STOP, WORD, default_lists, towns
-from components.reports.lexicon import word_set
+from components.reports.lexicon import word_set, words
 
 _I = re.IGNORECASE
 _TYPES = (
     "street|st|avenue|ave|road|rd|drive|boulevard|blvd|lane|ln|court|ct|place|pl|way|terrace|ter|circle|cir|parkway|"
     "pkwy|highway|hwy|square|sq|trail|trl|plaza|close|crescent|mews|row|walk|gardens|grove|turnpike|pike|loop|"
-    "heights|ridge|path|alley|wharf|quay|esplanade|broadway"
+    "heights|ridge|path|alley|wharf|quay|esplanade|broadway|tce|cres|pde|cct|heath|estate|village|rise"
 )
-_SURE = "street|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|terrace|crescent|parkway|pkwy|highway|hwy"
+_SURE = "street|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|terrace|crescent|parkway|pkwy|highway|hwy|tce|cres"
 _UNIT = r"(?:,? {1,2}(?:apt|apartment|suite|ste|unit|floor|fl|room|rm|flat|#)\.? ?#?\w{1,6})?"
 _ZIP = r"(?:[A-Za-z]{2}\.?,? {1,2})?\d{5}(?:-\d{4})?(?![\d-])"
 _UK = r"[A-Za-z]{1,2}\d[A-Za-z\d]? ?\d[A-Za-z]{2}(?!\w)"
@@ -79,7 +82,32 @@ _CITY_STATE = re.compile(r"(?:[A-Z][A-Za-z.'-]{1,20} ){0,2}[A-Z][A-Za-z.'-]{1,20
 _ZIP_AFTER = re.compile(r",? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _STATE_ZIP = re.compile(r"[A-Z]{2},? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _BOX = re.compile(r"p\.? ?o\.? box #? ?\d{1,6}", _I)
-_UNIT_BEFORE = re.compile(r"\b(?:unit|flat|apt\.?|apartment|suite|level|shop) \d{1,4}[a-z]?(?:, ?|/| )$", _I)
+_UNIT_BEFORE = re.compile(
+    r"\b(?:(?:unit|flat|apt\.?|apartment|suite|level|shop|lot) \d{1,4}[a-z]?(?:/\d{1,3})?|\d{1,2}/\d{1,2})(?:, ?|/| )$",
+    _I,
+)
+_POSTAL = re.compile(
+    r"(?<![\w-])[A-Z][\w'-]{2,24}(?: [A-Z][\w'-]{2,24}){0,2} \d{1,4}(?:[ -]?[a-z]\b)?(?:-\d{1,3})?,? "
+    r"(?:[A-Z]{1,2}-)?\d{4,5}(?: ?[A-Z]{2})? [A-Z][\w'-]{2,24}"
+)
+_DUTCH = re.compile(r"(?<![\w-])[1-9]\d{3} ?[A-Z]{2},? [A-Z][a-z]{2,20}")
+_OF_STREET = re.compile(
+    r"(?:kade|singel|dijk|dreef|steeg|markt|gade|katu|polku|kuja|vagen|gatan|stad|park|hof|ring|ufer|damm)$"
+)
+_BARE_STREET = re.compile(
+    r"[ ]\d{1,4}(?:[ -]?[a-z]\b)?(?: [a-z]\b)?(?: ?\d{1,3})?(?:, (?:\d{4,5} ?)?[A-Z][\w'-]+| [A-Z][\w'-]+)?",
+    _I,
+)
+_HOME = re.compile(
+    r"\b(?:lives|living|resides|residing|domiciled|address(?: [a-z]+){0,4}:|residente? (?:na|no|en|em|in|a)|wohnhaft|"
+    r"woont)"
+    r"(?: alone| currently)?(?: (?:at|on|in|near|te|in der|a))? (?=\S)",
+    _I,
+)
+_CLAUSE = re.compile(
+    r"(?:[^.;\n]|(?<=\W[A-Za-z]{2})\.|(?<=\W[A-Za-z]{3})\.|(?<=\W[A-Za-z]{4})\.){3,70}?"
+    r"(?=\. |\.?$|\.?\n|;|,? (?:with|and|since|who|alone|but|where)\b|\)|, [a-z]{3,} )"
+)
 _STATES = word_set("addresses.states")
 _SITE = re.compile(r"(?:hospital|clinic|center|centre|infirmary|institute|university) in $", _I)
 _MOVES = word_set("addresses.moves")  # every word that _LIVES and _FROM begin with
@@ -143,7 +171,9 @@ class Addresses:
         for number in text.select(_TRIGGERS):
             if text.starts[number] >= done:
                 done = max(done, add(self._at(text, number, text.words[number])))
-        return spans
+        for found in _forms(text):
+            add(found)
+        return [extended(text, span) for span in spans]
 
     def _at(self, text: Note, number: int, word: str) -> tuple[int, int, str] | None:
         view, start, end = text.view, text.starts[number], text.ends[number]
@@ -186,6 +216,92 @@ class Addresses:
         if match and not default_lists().flags(text.words[number + 1]) & STOP:
             return _unit_before(view, start), match.end(), "street"
         return None
+
+
+def _forms(text: Note) -> Iterator[tuple[int, int, str]]:
+    """Streets before their number, towns after their postcode, and what follows `lives` or `address:`."""
+    view = text.view
+    for pattern, rule in ((_POSTAL, "street"), (_DUTCH, "postcode")):
+        for match in pattern.finditer(view):
+            first = bisect_left(text.starts, match.start())
+            if text.words[first] not in words("radiology_words") and text.words[first] not in MONTHS:
+                yield match.start(), match.end(), rule
+    for word, numbers in text.places.items():
+        if len(word) > 6 and _OF_STREET.search(word) and not default_lists().flags(word) & (WORD | STOP):
+            for number in numbers:
+                if street := _BARE_STREET.match(view, text.ends[number]):
+                    yield text.starts[number], street.end(), "street"
+    for match in _HOME.finditer(view):
+        clause = _CLAUSE.match(view, match.end())
+        if clause and _home(text, clause):
+            yield clause.start(), clause.end(), "home"
+
+
+def _home(text: Note, clause: re.Match[str]) -> bool:
+    """Whether what follows `lives` names a place: it begins with a capital, or holds a number, a street or a town."""
+    first, last = bisect_left(text.starts, clause.start()), bisect_left(text.starts, clause.end())
+    found = text.words[first:last]
+    if not found or found[0] in (
+        "with",
+        "alone",
+        "independently",
+        "a",
+        "an",
+        "home",
+        "my",
+        "his",
+        "her",
+        "their",
+    ):
+        return False
+    flags = default_lists().flags
+    mixed = not clause.group().isupper() and not text.view[:2000].islower()
+    if mixed:
+        return clause.group()[0].isupper() or clause.group()[0].isdigit()
+    strange = any(not flags(word) & (WORD | STOP | FOREIGN) and word.isalpha() for word in found)
+    return strange or any(word in towns() or word in _STREET_WORDS for word in found)
+
+
+_STREET_WORDS = frozenset(_TYPES.split("|"))
+
+
+def extended(text: Note, span: Span) -> Span:
+    """A span with the rest of the address behind it: towns, countries, postcodes, up to the next sentence."""
+    place = bisect_left(text.starts, span.end)
+    end, steps, comma = span.end, 0, False
+    flags, lower = default_lists().flags, text.view[:2000].islower()
+    while place < len(text.words) and steps < 9:
+        gap, word, written = text.view[end : text.starts[place]], text.words[place], text.token(place)
+        short = end - text.starts[place - 1] < 4 if place else False
+        if gap not in (" ", ", ", "-", "'", ",", "/", " - ") and not (gap == ". " and short):
+            break
+        comma = comma or "," in gap
+        mark = flags(word)
+        if word.isdigit():
+            good = len(word) < 7 and (len(word) > 2 or comma) and gap != "/"
+        elif any(map(str.isdigit, word)):
+            good = len(word) < 7 and written.isupper()
+        else:
+            town = word in towns() and not mark & STOP
+            strange = not mark & (WORD | STOP | FOREIGN)
+            capital = written[0].isupper() and (not written.isupper() or len(written) < 3 or strange)
+            free = comma and capital and not mark & (STOP | FOREIGN) and word not in words("radiology_words")
+            inner = (
+                word in ("of", "near") and place + 1 < len(text.words) and text.token(place + 1)[0].isupper()
+            )
+            upper = written.isupper() and len(written) == 2 and word in _STATES
+            good = (town or strange or upper) if not lower or comma else town
+            good = good or free or (inner and not lower and not written.isupper())
+            if (
+                len(word) < 2
+                or word in MONTHS
+                or (good and strange and not town and not capital and not comma)
+            ):
+                good = False
+        if not good:
+            break
+        end, place, steps = text.ends[place], place + 1, steps + 1
+    return span if end == span.end else span._replace(end=end)
 
 
 def _unit_before(view: str, start: int) -> int:

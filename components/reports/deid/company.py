@@ -11,16 +11,22 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from components.reports.deid.cues import cues
+from components.reports.deid.dates import MONTHS
 from components.reports.deid.runs import PARTICLES, Scan, degree_at
 from components.reports.deid.span import Span
 from components.reports.deid.wordlists import EPONYM, FAMILY, FOREIGN, GIVEN, NAME, STOP, WORD
-from components.reports.lexicon import word_set
+from components.reports.lexicon import word_set, words
 
 _CLOSING = re.compile(
-    r"\b(?:regards|sincerely(?: yours)?|faithfully|respectfully|(?<=but )not read|yours truly)[,.]?[ ]*\n?[ ]*",
+    r"\b(?:regards|sincerely(?: yours)?|faithfully|respectfully|(?<=but )not read|yours truly|many thanks|best wishes|"
+    r"with thanks|vriendelijke groet(?:en)?|freundlichen gr[us]{1,3}en|cordialement|atenciosamente|atentamente|"
+    r"(?:vennlig|venlig) hilsen|vanliga halsningar|terveisin|saygilarimla|cordiali saluti|z powazaniem|cu stima|"
+    r"saludos|salutations distinguees)[,.!]?[ ]*\n?[ ]*",
     re.IGNORECASE,
 )
-_LIST = re.compile(r",? (?:and|&) (?:Drs?\.? )?|, (?:Drs?\.? )?| ?/ ?|; ?", re.IGNORECASE)
+_LIST = re.compile(
+    r",? (?:and|&|e|y|et|und|och|og|en|i|ve|si) (?:Drs?\.? )?|, (?:Drs?\.? )?| ?/ ?|; ?", re.IGNORECASE
+)
 _MARKED = re.compile(r"^[^\n:>=]{2,40}(?::|>|=| -) ?(?=\w)|[:>] (?=\w)", re.MULTILINE)
 _BRACKET = re.compile(r" ?\(([A-Za-z]{2,3})\)")
 _SCRIBE = re.compile(
@@ -28,20 +34,43 @@ _SCRIBE = re.compile(
     re.IGNORECASE,
 )
 _SYLLABLES = re.compile(r"\b[A-Z][a-z]{1,6},? [A-Z][a-z]{1,5}-[A-Za-z][a-z]{1,5}\b")
-_CLOSING_WORDS = frozenset({"regards", "sincerely", "faithfully", "respectfully", "read", "yours"})
+_CLOSING_WORDS = word_set("company.closings")
 _SCRIBES = frozenset({"transcribed", "typed", "typist", "transcriptionist", "scribe", "dictated"})
 _VAN_T = re.compile(r"\b(?:van|in|op) 't [^\W\d_]{2,20}", re.IGNORECASE)
 _NO_INITIALS = word_set("company.no_initials")
 _BEFORE = word_set("company.before")
 _HUMAN = word_set("company.human")
+_SIGNING = word_set("company.signing")
 _AFTER = word_set("company.after")
+_VERBS = word_set("company.verbs")
+_PERSONAL = word_set("company.personal")
+_BANNER = re.compile(
+    r"(?<![\w,'-])([A-Z][A-Z'-]{3,24}(?: [A-Z][A-Z'-]{2,24})?), ([A-Z][a-z]{2,20}(?:[ -][A-Z][a-z]{2,20})?)\b"
+)
+_VOWEL = re.compile("[AEIOUY]")
+_HONORIFIC = re.compile(r"\b([^\W\d_]{2,20})(?:-(?:san|sama|sensei|kun|ji)| (?:Bey|Hanim|Efendi))\b")
+_SLASHES = re.compile(
+    r" / ([^\W\d_][\w'-]{1,24}(?: [^\W\d_][\w'-]{1,24})?), ([^\W\d_][\w'. -]{1,24}?)(?= / )"
+)
+_TYPED = re.compile(r"^[ \t]*([^\W\d_][\w'-]{2,20})/([A-Za-z]{2,3})[ \t]*$", re.MULTILINE)
+_GRATEFUL = frozenset({"thank", "thanks"})
+_THANKS = re.compile(r"\bthank(?:s| you),? ([^\W\d_]{3,20}(?: [^\W\d_]{3,20})?), for\b", re.IGNORECASE)
+_DAY_AFTER = re.compile(
+    r"^[ \t]*([^\W\d_]{3,20}) ([^\W\d_][\w'-]{2,24})[ ,|]{1,4}(?=\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})",
+    re.MULTILINE,
+)
+_DATED = re.compile(
+    r"^([^\W\d_]{4,20})(?: [^\W\d_]{2,12})?:? \d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?: \d\d[:.]\d\d)?,? "
+    r"((?:[^\W\d_]\. ?)?[^\W\d_][\w'-]{1,20}(?: [^\W\d_][\w'-]{1,20})?)[ \t]*$",
+    re.MULTILINE,
+)
 _JOINED = frozenset({" ", "-", "'", " '", "' "})
 
 
 def company_spans(scan: Scan, spans: list[Span], layer: str) -> list[Span]:
     """Names that stand with `spans`, or with words that only persons stand with."""
     found = _closings(scan, layer) + _prepositions(scan, layer) + _labelled(scan, layer)
-    found += _hyphenated(scan, layer) + _dutch(scan, layer)
+    found += _hyphenated(scan, layer) + _dutch(scan, layer) + _banners(scan, layer)
     return found + _lists(scan, [*spans, *found], layer) + _initials(scan, [*spans, *found], layer)
 
 
@@ -64,7 +93,7 @@ def whole_name(scan: Scan, at: int, stop: int | None = None) -> tuple[int, int] 
     total = len(scan.words) if stop is None else stop
     if at >= total or scan.shape(at) == "l" or degree_at(scan, at):
         return None
-    first = strength(scan, at)
+    first = strength(scan, at) or _plain_given(scan, at)
     if scan.words[at] in cues().direct or scan.words[at] in cues().role or scan.words[at] in cues().subject:
         return None
     if not first or (scan.flags[at] & STOP and not scan.flags[at] & GIVEN):
@@ -90,13 +119,49 @@ def whole_name(scan: Scan, at: int, stop: int | None = None) -> tuple[int, int] 
         sure = sure or value == 2
         best += value
         last, place, taken = place, place + 1, taken + 1
+    tail = last + 1
+    if (
+        tail < total
+        and scan.words[tail] in PARTICLES
+        and scan.gap(last) == " "
+        and _family_particle(scan, tail)
+    ):
+        last, taken, best = tail, taken + 1, best + 1
     if taken < 2:
         return None
     both = bool(scan.flags[at] & GIVEN) and bool(scan.flags[last] & FAMILY)
     capital = shape == "C" and scan.shape(last) in "Cl" and not scan.lower_note
     if sure and (best > 3 or capital or both):
         return at, last
+    if sure and scan.flags[at] & GIVEN and not scan.flags[last] & FOREIGN and _closed(scan, last):
+        return at, last
     return (at, last) if both and (capital or _closed(scan, last)) else None
+
+
+def _family_particle(scan: Scan, number: int) -> bool:
+    """`Shahidul Das`: a particle that is a family name and ends the name."""
+    return bool(scan.flags[number] & FAMILY) and scan.shape(number) != "l" and _closed(scan, number)
+
+
+def _plain_given(scan: Scan, at: int) -> int:
+    """Whether a capital amid small letters on a plain word (`Shun Kawabata`) and a name behind it make it a name."""
+    follow = at + 1
+    if scan.words[at] in cues().titles or scan.words[at] in cues().kin or scan.words[at] in cues().role:
+        return 0
+    if (
+        scan.shape(at) != "C"
+        or scan.lower_note
+        or scan.note.first_in_sentence(at)
+        or follow >= len(scan.words)
+    ):
+        return 0
+    if (
+        scan.flags[at] & (STOP | EPONYM | FOREIGN)
+        or scan.abbreviation(at)
+        or scan.words[at] in words("radiology_words")
+    ):
+        return 0
+    return int(scan.gap(at) == " " and scan.shape(follow) == "C" and strength(scan, follow) == 2)
 
 
 def _second_part(scan: Scan, number: int, at: int) -> int:
@@ -164,7 +229,7 @@ def _prepositions(scan: Scan, layer: str) -> list[Span]:
                 found.append(_span(scan, run, layer, "name.beside", 0.8))
             elif word == "by" and _single(scan, number):
                 found.append(_span(scan, (at, at), layer, "name.beside", 0.7))
-    for word in places.keys() & (_HUMAN | cues().subject):
+    for word in places.keys() & (_HUMAN | _VERBS | cues().subject):
         for number in places[word]:
             found += _before_verb(scan, number, layer)
     return found
@@ -179,6 +244,8 @@ def _single(scan: Scan, number: int) -> bool:
         return False
     if scan.listed(at) and len(scan.words[at]) > 2:
         return True
+    if before in cues().by and scan.shape(at) == "C" and not scan.lower_note and scan.flags[at] & GIVEN:
+        return not scan.flags[at] & STOP
     return before in cues().by and bool(scan.flags[at] & NAME) and not scan.flags[at] & (STOP | EPONYM)
 
 
@@ -191,7 +258,11 @@ def _before_verb(scan: Scan, number: int, layer: str) -> list[Span]:
     if at and scan.gap(at - 1) == " " and strength(scan, at) == strength(scan, at - 1) == 2:
         return [_span(scan, (at - 1, at), layer, "name.subject", 0.75)]
     if scan.words[number] not in _HUMAN:
-        return []
+        sure = scan.listed(at) or (scan.english and scan.strange(at) and scan.words[number] in _PERSONAL)
+        alone = sure and scan.words[number] in _VERBS and scan.note.first_in_sentence(at)
+        return (
+            [_span(scan, (at, at), layer, "name.subject", 0.7)] if alone and not scan.abbreviation(at) else []
+        )
     if at and scan.gap(at - 1) == " " and scan.flags[at - 1] & GIVEN and flags & NAME:
         return [_span(scan, (at - 1, at), layer, "name.subject", 0.75)]
     begins = scan.note.first_in_sentence(at)
@@ -242,6 +313,52 @@ def _hyphenated(scan: Scan, layer: str) -> list[Span]:
         if flags[0] & STOP or not (named or sum(1 for mark in flags if not mark & plain) > 1):
             continue
         found.append(_span(scan, (at, at + 2), layer, "name.hyphenated", 0.75, "PERSON"))
+    return found
+
+
+def _banners(scan: Scan, layer: str) -> list[Span]:
+    """`FAMILY, Given` amid small letters, `Takenaka-san`, and who signed after the date."""
+    found: list[Span] = []
+    view = scan.view
+    for match in _BANNER.finditer(view) if not (scan.lower_note or scan.upper_note) and ", " in view else ():
+        at, follow = bisect_left(scan.starts, match.start(1)), bisect_left(scan.starts, match.start(2))
+        plain = scan.flags[follow] & (WORD | STOP | FOREIGN | EPONYM) and not scan.flags[follow] & GIVEN
+        listed = view[max(0, match.start() - 2) : match.start()] == ", " or not _VOWEL.search(match[1])
+        if plain or listed or scan.words[at] in words("radiology_words") or scan.flags[at] & STOP:
+            continue
+        if scan.flags[at] & NAME or scan.flags[follow] & GIVEN or not scan.flags[at] & (WORD | FOREIGN):
+            found.append(Span(*match.span(), "PATIENT", layer, "name.banner", 0.75))
+    for match in _HONORIFIC.finditer(view):
+        at = bisect_left(scan.starts, match.start(1))
+        if strength(scan, at) and scan.shape(at) != "l":
+            found.append(Span(*match.span(1), "PERSON", layer, "name.honorific", 0.8))
+    found += _formed(scan, layer)
+    for match in _DATED.finditer(view):
+        if match[1].lower() in _SIGNING:
+            found.append(Span(*match.span(2), "STAFF", layer, "name.signed", 0.75))
+    return found
+
+
+def _formed(scan: Scan, layer: str) -> list[Span]:
+    """`/ Family, Given /`, `Family/xy` on its line, `thank you, Given, for`, `Given Family 3/4/2020` on its line."""
+    view, found = scan.view, list[Span]()
+    for match in _SLASHES.finditer(view) if " / " in view else ():
+        at = bisect_left(scan.starts, match.start(1))
+        if strength(scan, at) or strength(scan, bisect_left(scan.starts, match.start(2))):
+            found.append(Span(match.start(1), match.end(2), "PATIENT", layer, "name.banner", 0.75))
+    for match in _TYPED.finditer(view) if "/" in view else ():
+        at = bisect_left(scan.starts, match.start(1))
+        if strength(scan, at) and match[2].lower() not in _NO_INITIALS and match.start() > len(view) // 3:
+            found.append(Span(match.start(1), match.end(2), "STAFF", layer, "name.typist", 0.7))
+    for match in _THANKS.finditer(view) if not _GRATEFUL.isdisjoint(scan.note.places) else ():
+        at = bisect_left(scan.starts, match.start(1))
+        if not scan.flags[at] & STOP and (scan.flags[at] & NAME or not scan.flags[at] & WORD):
+            found.append(Span(*match.span(1), "STAFF", layer, "name.thanks", 0.75))
+    for match in _DAY_AFTER.finditer(view):
+        at, follow = bisect_left(scan.starts, match.start(1)), bisect_left(scan.starts, match.start(2))
+        family = not scan.flags[follow] & STOP and scan.words[follow] not in words("radiology_words")
+        if scan.flags[at] & GIVEN and not scan.flags[at] & STOP and family and scan.words[at] not in MONTHS:
+            found.append(Span(match.start(1), match.end(2), "PATIENT", layer, "name.banner", 0.75))
     return found
 
 

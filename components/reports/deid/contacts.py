@@ -14,12 +14,14 @@ _URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"')\]]{3,300}", _I)
 _IP = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 _PHONE = re.compile(
     r"(?:\+?\d{1,3}[ .-]{0,2})?\(?\d{3}\)?[ .\-/]{0,2}\d{3}[ .\-]{1,2}\d{4}(?!\d)(?: ?(?:x|"
-    r"ext\.?) ?\d{1,6})?",
+    r"ext\.?|loc\.?|local) ?\d{1,6})?",
     _I,
 )
-_LOCAL = re.compile(r"\d{3}[-.]\d{4}(?![\d-]|\.\d)")
+_LOCAL = re.compile(r"\d{3}[-.]\d{4}(?![\d-]|\.\d)(?: ?(?:x|ext\.?|loc\.?) ?\d{1,6})?", _I)
+_EIGHT = re.compile(r"\d{4}-\d{4}(?![\d-]|\.\d)(?: ?(?:x|ext\.?|loc\.?|local) ?\d{1,6})?", _I)
+_EIGHT_CUES = frozenset({"no", "tel", "at", "call", "phone", "on", "number", "to", "mobile"})
 _WORLD = re.compile(r"\+\d{1,3}(?:[ .\-()]{0,2}\d{1,4}){2,6}(?!\d)")
-_TRUNK = re.compile(r"\(?0\d{2,4}\)?[ .\-]{1,2}\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)")
+_TRUNK = re.compile(r"\(?0\d{1,4}\)?[ .\-]{1,2}\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)")
 _LABELLED = re.compile(
     r"(?: (?:of|for) (?:[a-z]+ ){0,3}[a-z]+(?=:))?"
     r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}([(+]{0,2}\d[\d().\-/]{1,18}(?: [\d().\-/]{2,10}){0,4})",
@@ -95,7 +97,8 @@ class Contacts:
             match = pattern.match(view, begin) or (pattern.match(view, start) if begin != start else None)
             if match and sum(char.isdigit() for char in match.group()) >= 8:
                 return [(match.start(), match.end(), "PHONE", "phone")]
-        if match := _LOCAL.match(view, start):
+        cue = text.words[number - 1] if number else ""
+        if match := _LOCAL.match(view, start) or (_EIGHT.match(view, start) if cue in _EIGHT_CUES else None):
             return [(start, match.end(), "PHONE", "phone.local")]
         if (match := _IP.match(view, start)) and all(int(part) < 256 for part in match.group().split(".")):
             return [(start, match.end(), "ID", "address.ip")]

@@ -31,7 +31,7 @@ _I = re.IGNORECASE
 _ISO = re.compile(
     r"((?:19|20)\d\d) ?([-/.]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)(?:T\d\d:?\d\d(?::?\d\d)?(?:\.\d{1,6})?Z?)?", _I
 )
-_NUMERIC = re.compile(r"(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?\2 ?((?:19|20)\d\d|'?\d\d)(?![\d%])(?!\.\d)")
+_NUMERIC = re.compile(r"(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?\2 ?((?:1[34]|19|20)\d\d|'?\d\d)(?![\d%])(?!\.\d)")
 _COMPACT = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)(?:[T_ -]?\d{4,6})?(?!\d)")
 _DAY_MONTH = re.compile(
     rf"(\d{{1,2}})(?:st|nd|rd|th|er|[.\u00ba])?[ \-./,]{{0,3}}{_LINK}({_MONTH})\.?(?:(?:[ "
@@ -69,6 +69,21 @@ _CUES_PARTIAL = word_set("dates.cues_partial")
 _PART_OF_YEAR = frozenset(["early", "late", "mid", "summer", "winter", "spring", "autumn", "fall", "circa"])
 _CUES_DAY = frozenset(["on", "dated", "date", "since", "until", "till", "through"])
 _CUES_MONTH = word_set("dates.cues_month")
+_FILMS = (
+    "radiograph",
+    "radiographs",
+    "film",
+    "films",
+    "mammogram",
+    "echo",
+    "ultrasound",
+    "scan",
+    "scans",
+    "biopsy",
+)
+_BEFORE_YEAR = frozenset(
+    {"film", "films", "old", "previous", "prior", "compared", "comparison", "operated", "treated", "scan"}
+)
 _MONTH_WORDS = frozenset(MONTHS) | {"ngay"}
 
 Found = tuple[int, int, str, float]
@@ -218,6 +233,9 @@ class Dates:
             return None
         named, tail = match[2], view[match.end(2) : match.end()]
         bare = not re.search(r"\d", tail)
+        weekday = _WEEKDAY.search(view, max(0, start - 16), start) is not None
+        if weekday and named.lower() in _ENGLISH:
+            return start, match.end(), "day_first", 0.9
         if named.lower() in _WORDLIKE and bare and not named[0].isupper():
             return None
         if bare and named.lower() not in _ENGLISH and len(named) < 4:
@@ -242,6 +260,8 @@ class Dates:
             first, second = int(match[1]), int(match[2])
             is_day = cue in _CUES_DAY and (_valid(first, second) or _valid(second, first))
             is_month = cue in _CUES_PARTIAL and 1 <= first <= 12 and len(match[2]) == 2
+            full = len(match[1]) == len(match[2]) == 2 and (_valid(first, second) or _valid(second, first))
+            is_month = is_month or (cue in _CUES_PARTIAL and full)
             if (is_day or is_month) and not _ratio_before(text, number):
                 return start, match.end(), "partial", 0.7
         if len(word) == 4 and word[:2] in ("19", "20") and word.isdigit() and _year_cue(text, number, cue):
@@ -325,6 +345,9 @@ def _ratio_before(text: Note, number: int) -> bool:
 
 
 def _year_cue(text: Note, number: int, cue: str) -> bool:
+    view, start, end = text.view, text.starts[number], text.ends[number]
+    if view[start - 1 : start] == "(" and view[end : end + 1] == ")":
+        return not _BEFORE_YEAR.isdisjoint(text.words[max(0, number - 8) : number])
     if cue in _CUES_YEAR:
         return not (cue == "from" and number > 1 and text.words[number - 2].isdigit())
     gap = text.gap(number - 1) if number else ""
@@ -337,7 +360,7 @@ def _year_cue(text: Note, number: int, cue: str) -> bool:
     return bool(
         number
         and (text.words[number - 2] if number > 1 and before == "of" else before)
-        in ("studies", "study", "exam", "exams", "priors", "prior", "ct", "mri", "radiograph", "radiographs")
+        in ("studies", "study", "exam", "exams", "priors", "prior", "ct", "mri", *_FILMS)
     )
 
 

@@ -6,7 +6,7 @@ from components.reports.deid.cues import Found, found_at
 from components.reports.deid.runs import PARTICLES, Scan, Trust, degree_at, take
 from components.reports.deid.told import coined
 from components.reports.deid.wordlists import EPONYM, FAMILY, FOREIGN, GIVEN, NAME, STOP, WORD
-from components.reports.lexicon import word_set
+from components.reports.lexicon import word_set, words
 
 _SPECIES = word_set("names.species")
 _ENUMERATED = word_set("names.enumerated")
@@ -140,18 +140,25 @@ def _initial_family(scan: Scan, number: int) -> list[Found]:
         return []
     if scan.words[at] in PARTICLES:
         run = take(scan, at, Trust.LABEL)
-        return found_at(
-            scan, (number, run[1]) if run and run[1] > at else None, "PERSON", "name.initial", 0.7
-        )
+        if run is None or run[1] == at:
+            capital = at + 1 < len(scan.words) and scan.gap(at) == " " and scan.shape(at + 1) == "C"
+            run = (at, at + 1) if capital and len(scan.words[at]) > 1 and not scan.lower_note else None
+        return found_at(scan, (number, run[1]) if run else None, "PERSON", "name.initial", 0.7)
     ends = scan.view[scan.ends[at] : scan.ends[at] + 2].strip(" ")[:1] in ("", "\n")
     signed = ends and scan.words[number] not in "abcdef"
-    if flags & STOP or (flags & (WORD | FOREIGN) and not (flags & NAME and (shape == "C" or signed))):
+    rare = (
+        shape == "C"
+        and scan.words[number] in "ghjkmnopwyz"
+        and scan.words[at] not in words("radiology_words")
+    )
+    named = (flags & NAME and (shape == "C" or signed)) or (rare and not scan.lower_note and at == number + 1)
+    if flags & STOP or (flags & (WORD | FOREIGN) and not named):
         return []
     if flags & EPONYM and shape != "C":
         return []
     if flags & WORD and number and scan.words[number - 1] in _ENUMERATED:
         return []
-    if not (flags & NAME or (scan.english and scan.strange(at))):
+    if not (flags & NAME or rare or (scan.english and scan.strange(at))):
         return []
     run = take(scan, at, Trust.LABEL, limit=2)
     return found_at(scan, (number, run[1] if run else at), "PERSON", "name.initial", 0.7)

@@ -11,6 +11,7 @@ import re
 from functools import cache
 from typing import NamedTuple
 
+from components.reports.deid.keep import TAG
 from components.reports.deid.note import fold
 from components.reports.deid.runs import PARTICLES, Scan, degree_at
 from components.reports.deid.span import Span
@@ -24,6 +25,12 @@ _SEPARATOR = re.compile(
     r"\uff1a)[ \t*_]{0,12}"
 )
 _STRICT = re.compile(r" {0,12}(?:\([^()\n]{0,14}\) ?)?\.?(?:::?|=|>|\uff1a|\.{3,}:?)[ \t*_]{0,12}")
+_SPACE = re.compile(r" {1,3}(?=[^\W\d_])")
+_NAME_LABELS = frozenset(
+    {("family", "name"), ("given", "name"), ("first", "name"), ("last", "name"), ("surname",)}
+)
+_BOXED = re.compile(r"\]:? {0,3}")
+_NEXT_CELL = re.compile(r"(?<=\S) {2,}[^\W\d_][\w./ -]{1,24}:")
 _PIPE = re.compile(r"[ *_]{0,8}\|[ *_]{0,8}")
 _WIDE = re.compile(r" {3,40}(?=\S)")
 _NUMBER = re.compile(r"#? ?(?:[A-Za-z]{1,8}[-. ]?)?[A-Za-z0-9][\w./-]*(?: (?=[A-Z]{0,2}\d)[\w./-]+){0,6}")
@@ -94,12 +101,14 @@ def fields(scan: Scan) -> list[Field]:
     view, done = scan.view, 0
     places = scan.note.places
     for number in sorted(n for word in places.keys() & table.keys() for n in places[word]):
-        tagged = view[scan.starts[number] - 1 : scan.starts[number]] == "["
+        boxed = view[scan.starts[number] - 1 : scan.starts[number]] == "["
+        tagged = boxed and bool(TAG.match(view, scan.starts[number] - 1))
         label = label_at(scan, number) if number >= done and not tagged else None
         if label is None:
             continue
         last = number + len(label.words) - 1
-        match = (_STRICT if label.weak or not _begins_field(scan, number) else _SEPARATOR).match(
+        match = _BOXED.match(view, scan.ends[last]) if boxed else None
+        match = match or (_STRICT if label.weak or not _begins_field(scan, number) else _SEPARATOR).match(
             view, scan.ends[last]
         )
         if match is None and _line_start(view, scan.starts[number]):
@@ -112,13 +121,18 @@ def fields(scan: Scan) -> list[Field]:
             and "|" in view[max(0, scan.starts[number] - 3) : scan.starts[number]]
         ):
             match = _PIPE.match(view, scan.ends[last])
+        if match is None and label.words in _NAME_LABELS and _begins_field(scan, number):
+            match = _SPACE.match(view, scan.ends[last])
         if match is None:
             continue
         start = match.end()
         if start < len(view) and view[start] == "\n" and not label.weak:
             below = start + 1
             start = below if _looks_value(view, below) else start
-        found.append(Field(label, number, start, _value_end(view, start, label.kind in PEOPLE)))
+        end = _value_end(view, start, label.kind in PEOPLE)
+        if boxed and (cut := view.find("[", start, end)) >= 0:
+            end = cut
+        found.append(Field(label, number, start, end))
         done = last + 1
     starts = [scan.starts[field.number] for field in found]
     return [
@@ -143,7 +157,9 @@ def _value_end(view: str, start: int, people: bool) -> int:
     for mark in ("\n", "|", "\t") if people else ("\n", ";", "|", "\t"):
         place = view.find(mark, start, start + 200)
         end = min(end, place if place >= 0 else end)
-    return min(end, start + 200)
+    end = min(end, start + 200)
+    cell = _NEXT_CELL.search(view, start, end) if people else None
+    return cell.start() if cell else end
 
 
 def field_spans(scan: Scan, layer: str) -> list[Span]:

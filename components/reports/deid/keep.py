@@ -32,7 +32,7 @@ _MEASURE = re.compile(
 )
 _GRID = re.compile(rf"(?<![\w.]){_NUMBER} ?[x×X] ?{_NUMBER}(?: ?[x×X] ?{_NUMBER})?(?!\w)")
 _PLACE = re.compile(
-    r"\b(?:series|image|images|img|im(?!\d{5})|se|slice|slices|sequence|frame|station|page|phase|axial|"
+    r"\b(?:series|image|images|img(?!\d{5})|im(?!\d{5})|se|slice|slices|sequence|frame|station|page|phase|axial|"
     r"coronal|sagittal)s?\.?,? ?(?:number|no\.?|nos\.?|#|:)? ?\d{1,5}(?:(?:[/:,&-]| and | to |"
     r" through | of |, ?(?:image|im|slice|series) ?#?)? ?\d{1,5}){0,4}(?![\w/])",
     re.IGNORECASE,
@@ -250,9 +250,24 @@ _OVERRIDES = (
 )
 
 
+_BY_FORM = frozenset(
+    (
+        "id.mixed",
+        "id.digits",
+        "id.dashed",
+        "id.accession",
+        "id.beside",
+        "id.field",
+        "id.groups",
+        "id.slashed",
+        "id.prefixed",
+    )
+)
+
+
 def _yields(span: Span) -> bool:
     """Whether a span gives way to the lexicon: what rests on a label or a full known value does not."""
-    if span.rule in ("id.mixed", "id.digits", "id.dashed", "id.accession"):
+    if span.rule in _BY_FORM:
         return True
     return not span.rule.startswith(_OVERRIDES)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from components.reports.deid.addresses import Addresses
+from components.reports.deid.codes import Codes
 from components.reports.deid.contacts import Contacts
 from components.reports.deid.dates import Dates
+from components.reports.deid.frames import Frames
 from components.reports.deid.identifiers import Identifiers
 from components.reports.deid.known import KnownPhi
 from components.reports.deid.names import Names
@@ -18,5 +20,5 @@ def default_layers(lists: Lists | None = None, model: str | None = None) -> tupl
     """The layers in order; `lists` narrow what the names layer knows, `model` is a statistical detector's folder."""
     from components.reports.deid.statistical import statistical_layers
 
-    patterns = (Dates(), Contacts(), Addresses(), Identifiers(), National())
-    return (KnownPhi(), *patterns, Names(lists), Places(), *statistical_layers(model))
+    patterns = (Dates(), Contacts(), Addresses(), Identifiers(), National(), Codes())
+    return (KnownPhi(), *patterns, Names(lists), Places(), Frames(), *statistical_layers(model))

@@ -103,8 +103,10 @@ def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[S
         scan.ends[end - 1] : scan.starts[stop] if stop < len(scan.words) else len(scan.view)
     ].partition("\n")[0]
     tail = rest.strip(" .,|-*_")
+    role = re.match(r", ?(?:[^\W\d_]+ ){0,2}([^\W\d_]+)", rest)
     if tail and not (
         DEGREE.match(rest)
+        or (order >= 4 and role and not set(role.group().lower().strip(", ").split()).isdisjoint(cues().role))
         or (order < 4 and re.match(r"[\s|,.(#-]{1,6}(?:[A-Z]{0,4}[-.]?\d|mrn|dob|\()", rest, re.I))
     ):
         return []

@@ -13,8 +13,8 @@ from components.reports.lexicon import mapping, word_set, words
 
 _GAPS = frozenset({" ", "  ", "-", "'", ". ", ".", "' ", " & ", "/", " and ", " - "})
 _LABELS = word_set("places.labels")
-_LABEL_VALUE = re.compile(r"(?: name| adi)? ?[:=] ?([^\n|;]{2,60})")
-_CUES = frozenset(["at", "from", "to", "in", "of", "by", "via", "with"])
+_LABEL_VALUE = re.compile(r"(?: name| adi)? ?(?:[:=]|\]:?) ?([^\n|;]{2,60})")
+_CUES = word_set("places.cues")
 _SPECIALTIES = ("ology", "opathology", "opthalmology", "surgery", "iatrics", "iatry", "therapy", "medicine")
 _ARTICLES = word_set("places.articles")
 _MAX_BACK = 6
@@ -73,7 +73,8 @@ class Places:
                 plain = all(
                     part in known.generic | words("stop") for part in re.findall(r"[^\W_]+", value.lower())
                 )
-                if any(map(str.isalpha, value)) and not plain:
+                boxed = text.view[text.ends[number]] == "]" and text.token(number).isupper()
+                if any(map(str.isalpha, value)) and not plain and not boxed:
                     end = label.start(1) + len(value)
                     spans.append(Span(label.start(1), end, "HOSPITAL", self.name, "place.label", 0.8))
                     continue
@@ -204,6 +205,10 @@ class Places:
             start, place = place, place - 1
         cue = bool(start and (text.words[start - 1] in _CUES or "(" in text.gap(start - 1)))
         cue = cue or (start > 0 and text.words[start - 1].isdigit() and _line_closed(text, last))
+        marked = start > 0 and text.gap(start - 1) in (", ", ": ", " - ", "; ")
+        cue = cue or (
+            marked and text.view[text.ends[last] : text.ends[last] + 1] in ("", ".", ",", "\n", ";", ")")
+        )
         if (lower_case or upper_case) and proper and not cue and not _bare_line(text, start, last):
             strange = any(
                 not default_lists().flags(text.words[k]) & (WORD | STOP) for k in range(start, first)
