@@ -83,6 +83,11 @@ def build(params: Params, context: StepContext, source: Path, out: Path) -> dict
         gate=read_json(context.artifacts("gate") / "verdict.json"),
         parity=worst,
         files=files,
+        population=card.population(
+            context.artifacts("split") / "split.parquet", context.artifacts("deidentify") / "manifest.parquet"
+        ),
+        people=card.people((context.all_params.get("ingest") or {}).get("sources") or ()),
+        origin=card.origin((source / "card.md").read_text(encoding="utf-8")),
     )
     text = card.render(facts)
     write_text(out / "card.md", text)

@@ -38,6 +38,7 @@ class SourceParams(Config):
     source: str
     path: str = "."
     site: str = ""  # identifiers are unique within a site; default: the source's name
+    population: str = ""  # whom the data are of ("Turkey, one hospital"), for the model card
     options: dict[str, Any] = Field(default_factory=dict)
 
 

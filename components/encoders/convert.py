@@ -63,8 +63,13 @@ CARD = """# COLIPRI, converted
 
 Image encoder Primus-M, text encoder CXR-BERT, both with attention pools; weights of microsoft/colipri (MIT).
 
-For research only: not for clinical use, not a medical device. The training data come from Turkey and the USA only;
-performance elsewhere is not known. The contract is that of COLIPRI's processor: no anti-aliasing, TorchIO's grids.
+For research only: not for clinical use, not a medical device. The contract is that of COLIPRI's processor: no
+anti-aliasing, TorchIO's grids.
+
+## Training population
+
+The weights come from COLIPRI (microsoft/colipri), trained on chest CT and reports of people from Turkey and the USA
+only; performance elsewhere is not known.
 """
 
 

@@ -6,7 +6,7 @@ identifier of a patient, study or series.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,15 @@ from typing import Any
 from components.base.errors import CheckError
 from components.base.files import missing_input, read_json, read_table
 
+NOTICE = """For research use only. Not a medical device, not cleared or approved by any authority, not for clinical
+use: no result may guide the care of a person. Whoever uses the weights on people's data answers for consent, law and
+ethics."""
+BIAS = """How well the encoder does on people, scanners, protocols, languages and diseases that its training data did
+not hold is not known; expect less where they differ, and measure by group before any study. Labels and reports carry
+the habits of those who wrote them."""
+POPULATION = "Training population"
+"""The heading under which an encoder's own card says whom its weights were trained on (converted weights do)."""
+SMALLEST_COUNT = 5  # patients; a smaller group is not counted out in a card that leaves the house
 NOT_FOR = """- Not a medical device. Not for diagnosis, triage, treatment, or any other clinical use.
 - Not for identifying a person, and not for scans or reports from which identifiers were not removed.
 - Not for other modalities, body regions or languages than those of the training data."""
@@ -33,6 +42,9 @@ class Facts:
     metrics: Mapping[str, Mapping[str, Any]]
     gate: Mapping[str, Any]
     parity: float
+    population: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    people: tuple[str, ...] = ()
+    origin: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,6 +75,30 @@ def cohort(split: Path) -> dict[str, dict[str, Any]]:
             fix="run split again; a card must not be written for a model that was tested on its training patients",
         )
     return counts
+
+
+def population(split: Path, manifest: Path) -> dict[str, dict[str, int]]:
+    """Training patients by source, provenance, sex and age band; `unknown` where the manifest does not say."""
+    trained = {row["series_key"] for row in read_table(split).to_pylist() if row["split"] == "train"}
+    rows = [row for row in read_table(manifest).to_pylist() if row["series_key"] in trained]
+    counts: dict[str, dict[str, int]] = {}
+    for name in ("source", "provenance", "sex", "age_band"):
+        groups: dict[str, set[str]] = {}
+        for row in rows:
+            groups.setdefault(row[name] or "unknown", set()).add(row["patient_key"])
+        counts[name] = {value: len(groups[value]) for value in sorted(groups)}
+    return counts
+
+
+def people(sources: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What `ingest.sources` says of whom each source's data are of (`population`), once each."""
+    return tuple(dict.fromkeys(str(source["population"]) for source in sources if source.get("population")))
+
+
+def origin(card: str) -> str:
+    """The section of an encoder's own card on the people that its weights were trained on; empty without one."""
+    _, mark, rest = card.partition(f"\n## {POPULATION}\n")
+    return rest.partition("\n## ")[0].strip() if mark else ""
 
 
 def read_metrics(folder: Path) -> dict[str, dict[str, Any]]:
@@ -98,11 +134,13 @@ def render(facts: Facts) -> str:
         f"# Velvet dual encoder `{facts.model_hash[:12]}`",
         "Embeddings of 3D CT and of radiology reports in one space of unit vectors.",
         warning,
+        f"## Research use only\n\n{NOTICE}",
         "## Intended use\n\nResearch: retrieval, zero-shot scoring and linear probes on de-identified CT and reports.",
         f"## Not intended for\n\n{NOT_FOR}",
         f"## Model\n\nVision `{vision.get('name')}`, text `{text.get('name')}`, "
         f"{facts.config.get('embed_dim')} dimensions. ONNX differs from PyTorch by at most {facts.parity:.1e}.",
         f"## Training and test data\n\n{_cohort_table(facts.cohort)}",
+        f"## Populations and bias\n\n{_population(facts)}",
         f"## Results\n\n{_metrics_table(facts.metrics)}",
         f"## Release gate\n\n{_gate(facts.gate)}",
         f"## Preprocessing contract\n\n{_listing(facts.contract)}",
@@ -119,6 +157,22 @@ def _cohort_table(counts: Mapping[str, Mapping[str, Any]]) -> str:
         f"| {name} | " + " | ".join(str(row[key]) for key in columns) + " |" for name, row in counts.items()
     ]
     return "\n".join(lines) + "\n\nNo patient is in two splits. `paired` series have a report."
+
+
+def _population(facts: Facts) -> str:
+    parts = [facts.origin] if facts.origin else []
+    if facts.people:
+        parts.append(f"The training data are of: {'; '.join(facts.people)}.")
+    elif not facts.origin:
+        parts.append("Where the people of the training data live was not stated (`population` of a source).")
+    if facts.population:
+        lines = ["| training patients | group | count |", "|---|---|---|"]
+        for name, groups in facts.population.items():
+            for value, count in groups.items():
+                shown = str(count) if count >= SMALLEST_COUNT else f"fewer than {SMALLEST_COUNT}"
+                lines.append(f"| {name.replace('_', ' ')} | {value} | {shown} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, BIAS])
 
 
 def _metrics_table(protocols: Mapping[str, Mapping[str, Any]]) -> str:

@@ -108,6 +108,9 @@ def make_root(root: Path, vision: dict | None = None) -> Path:
         for row, name in zip(rows, names)
     ]
     write_table(root / "artifacts/split/split.parquet", pa.Table.from_pylist(split))
+    told = {"source": "phantom", "provenance": "synthetic", "sex": "F", "age_band": "50-59"}
+    described = [{key: row[key] for key in ("patient_key", "series_key")} | told for row in split]
+    write_table(root / "artifacts/deidentify/manifest.parquet", pa.Table.from_pylist(described))
     metric = {
         "value": 0.75,
         "low": 0.5,
