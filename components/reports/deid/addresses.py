@@ -90,6 +90,10 @@ _POSTAL = re.compile(
     r"(?<![\w-])[A-Z][\w'-]{2,24}(?: [A-Z][\w'-]{2,24}){0,2} \d{1,4}(?:[ -]?[a-z]\b)?(?:-\d{1,3})?,? "
     r"(?:[A-Z]{1,2}-)?\d{4,5}(?: ?[A-Z]{2})? [A-Z][\w'-]{2,24}"
 )
+_UNNUMBERED = re.compile(
+    r"(?<![\w-])[A-Z][a-z'-]{2,20}(?: [A-Z][a-z'-]{2,20})? (?:Street|St|Road|Rd|Avenue|Ave|Lane|Blvd)\.?, "
+    r"[A-Z][a-z]{2,20}"
+)
 _DUTCH = re.compile(r"(?<![\w-])[1-9]\d{3} ?[A-Z]{2},? [A-Z][a-z]{2,20}")
 _OF_STREET = re.compile(
     r"(?:kade|singel|dijk|dreef|steeg|markt|gade|katu|polku|kuja|vagen|gatan|stad|park|hof|ring|ufer|damm)$"
@@ -221,7 +225,7 @@ class Addresses:
 def _forms(text: Note) -> Iterator[tuple[int, int, str]]:
     """Streets before their number, towns after their postcode, and what follows `lives` or `address:`."""
     view = text.view
-    for pattern, rule in ((_POSTAL, "street"), (_DUTCH, "postcode")):
+    for pattern, rule in ((_POSTAL, "street"), (_DUTCH, "postcode"), (_UNNUMBERED, "street")):
         for match in pattern.finditer(view):
             first = bisect_left(text.starts, match.start())
             if text.words[first] not in words("radiology_words") and text.words[first] not in MONTHS:
@@ -273,7 +277,7 @@ def extended(text: Note, span: Span) -> Span:
     while place < len(text.words) and steps < 9:
         gap, word, written = text.view[end : text.starts[place]], text.words[place], text.token(place)
         short = end - text.starts[place - 1] < 4 if place else False
-        if gap not in (" ", ", ", "-", "'", ",", "/", " - ") and not (gap == ". " and short):
+        if gap not in (" ", ", ", "-", "'", ",", "/", " - ") and not (gap in (". ", "., ") and short):
             break
         comma = comma or "," in gap
         mark = flags(word)

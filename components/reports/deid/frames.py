@@ -35,6 +35,10 @@ _INSIDE = (
     "paediatrics",
 )
 _LETTERHEAD = word_set("frames.letterhead")
+_CELL = re.compile(r"(?<![^\n ])(?<![^\s-] )[^\W\d_](?:[^\n:\[ ]| (?![ -]))+(?=$| - |  |\n)", re.MULTILINE)
+_NEVER_HEAD = frozenset(
+    {"report", "department", "dept", "division", "history", "images", "findings", "contrast", "prelim"}
+)
 _FACILITY = re.compile(
     r"^[ \t]*(?:facility|institution|site|sending site|performing site|location|hospital name|branch)[ \t]+"
     r"([^\W\d_][^\n:;|]{2,50}?)[ \t]*$",
@@ -63,7 +67,7 @@ class Frames:
             found = self._place(scan, number) if scan else None
             if found:
                 spans.append(found)
-        spans += self._heads(text)
+        spans += self._heads(text) + self._dated(text, scan)
         if any(map(str.isdigit, text.view)):
             for match in _SIGNED.finditer(text.view):
                 if match[1].lower() not in words("stop") and match[1].lower() not in _EXAMS:
@@ -73,31 +77,39 @@ class Frames:
     def _heads(self, text: Note) -> list[Span]:
         """A practice in the first lines (`Bayside Imaging Wynnum`), `Facility Meridian Imaging` on its own line."""
         spans: list[Span] = []
-        flags, place = default_lists().flags, 0
+        flags = default_lists().flags
         for match in _FACILITY.finditer(text.view):
             found = [
                 word for word in re.findall(r"[^\W\d_]+", match[1].lower()) if word not in nouns().generic
             ]
             if found and len(found) < 7 and not words("stop").issuperset(found):
                 spans.append(Span(*match.span(1), "HOSPITAL", self.name, "place.label", 0.7))
-        for line in text.view[:400].split("\n")[:4]:
-            found = re.findall(r"[^\W\d_]+", line.lower())
-            if (
-                2 <= len(found) < 7
-                and ":" not in line
-                and "[" not in line
-                and not _LETTERHEAD.isdisjoint(found)
-            ):
+        for match in _CELL.finditer(text.view, 0, _third_line(text.view)):
+            found = re.findall(r"[^\W\d_]+", match.group().lower())
+            if 2 <= len(found) < 7 and not _LETTERHEAD.isdisjoint(found) and _NEVER_HEAD.isdisjoint(found):
                 proper = [word for word in found if word not in _LETTERHEAD and word not in nouns().generic]
                 odd = any(not flags(word) & (WORD | STOP | FOREIGN) or word in towns() for word in proper)
                 if odd and not any(word in words("radiology_words") or word in _EXAMS for word in proper):
-                    start = place + len(line) - len(line.lstrip())
-                    spans.append(
-                        Span(
-                            start, place + len(line.rstrip()), "HOSPITAL", self.name, "place.letterhead", 0.7
-                        )
-                    )
-            place += len(line) + 1
+                    spans.append(Span(*match.span(), "HOSPITAL", self.name, "place.letterhead", 0.7))
+        return spans
+
+    def _dated(self, text: Note, scan: Scan | None) -> list[Span]:
+        """`compared with 24/11/21 (Barringtons)`, `of 2019, Affidea Cluj.`: a proper name that closes after a date."""
+        spans: list[Span] = []
+        for number in text.with_digit:
+            if number + 1 >= len(text.words) or text.gap(number) not in (" (", ", "):
+                continue
+            if _ACTS.isdisjoint(text.words[max(0, number - _REACH) : number]):
+                continue
+            scan = scan or Scan(text, default_lists())
+            run = proper_run(scan, number + 1)
+            if (
+                run
+                and run[1]
+                and text.view[text.ends[run[0]] : text.ends[run[0]] + 1] in (")", ".", "", "\n", ",")
+            ):
+                start, end = text.starts[number + 1], text.ends[run[0]]
+                spans.append(Span(start, end, "HOSPITAL", self.name, "frame.dated", 0.6))
         return spans
 
     def _place(self, scan: Scan, number: int) -> Span | None:
@@ -135,6 +147,16 @@ class Frames:
         else:
             kind = "ADDRESS" if journey and not act else "HOSPITAL"
         return Span(scan.starts[at], scan.ends[last], kind, self.name, "frame.place", 0.6)
+
+
+def _third_line(view: str) -> int:
+    """Where the fourth line of a text begins, or its 400th character."""
+    end = 0
+    for _ in range(4):
+        end = view.find("\n", end, 400) + 1
+        if not end:
+            return min(len(view), 400)
+    return end
 
 
 def _letters(scan: Scan, at: int) -> bool:
