@@ -94,10 +94,23 @@ _UNNUMBERED = re.compile(
     r"(?<![\w-])[A-Z][a-z'-]{2,20}(?: [A-Z][a-z'-]{2,20})? (?:Street|St|Road|Rd|Avenue|Ave|Lane|Blvd)\.?, "
     r"[A-Z][a-z]{2,20}"
 )
-_DUTCH = re.compile(r"(?<![\w-])[1-9]\d{3} ?[A-Z]{2},? [A-Z][a-z]{2,20}")
-_OF_STREET = re.compile(
-    r"(?:kade|singel|dijk|dreef|steeg|markt|gade|katu|polku|kuja|vagen|gatan|stad|park|hof|ring|ufer|damm)$"
+_UNNUMBERED_WORDS = frozenset({"street", "st", "road", "rd", "avenue", "ave", "lane", "blvd"})
+_HOME_WORDS = frozenset(
+    {
+        "lives",
+        "living",
+        "resides",
+        "residing",
+        "domiciled",
+        "address",
+        "residente",
+        "resident",
+        "wohnhaft",
+        "woont",
+    }
 )
+_DUTCH = re.compile(r"(?<![\w-])[1-9]\d{3} ?[A-Z]{2},? [A-Z][a-z]{2,20}")
+_OF_STREET = tuple(word_set("addresses.street_ends"))
 _BARE_STREET = re.compile(
     r"[ ]\d{1,4}(?:[ -]?[a-z]\b)?(?: [a-z]\b)?(?: ?\d{1,3})?(?:, (?:\d{4,5} ?)?[A-Z][\w'-]+| [A-Z][\w'-]+)?",
     _I,
@@ -225,17 +238,20 @@ class Addresses:
 def _forms(text: Note) -> Iterator[tuple[int, int, str]]:
     """Streets before their number, towns after their postcode, and what follows `lives` or `address:`."""
     view = text.view
-    for pattern, rule in ((_POSTAL, "street"), (_DUTCH, "postcode"), (_UNNUMBERED, "street")):
-        for match in pattern.finditer(view):
+    postal = any(3 < len(text.words[number]) < 7 for number in text.with_digit)
+    named = not _UNNUMBERED_WORDS.isdisjoint(text.places)
+    patterns = ((_POSTAL, "street", postal), (_DUTCH, "postcode", postal), (_UNNUMBERED, "street", named))
+    for pattern, rule, possible in patterns:
+        for match in pattern.finditer(view) if possible else ():
             first = bisect_left(text.starts, match.start())
             if text.words[first] not in words("radiology_words") and text.words[first] not in MONTHS:
                 yield match.start(), match.end(), rule
     for word, numbers in text.places.items():
-        if len(word) > 6 and _OF_STREET.search(word) and not default_lists().flags(word) & (WORD | STOP):
+        if len(word) > 6 and word.endswith(_OF_STREET) and not default_lists().flags(word) & (WORD | STOP):
             for number in numbers:
                 if street := _BARE_STREET.match(view, text.ends[number]):
                     yield text.starts[number], street.end(), "street"
-    for match in _HOME.finditer(view):
+    for match in _HOME.finditer(view) if not _HOME_WORDS.isdisjoint(text.places) else ():
         clause = _CLAUSE.match(view, match.end())
         if clause and _home(text, clause):
             yield clause.start(), clause.end(), "home"

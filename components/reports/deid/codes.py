@@ -7,6 +7,7 @@ letters and digits) and that the label names nothing that radiology measures (`c
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from components.reports.deid.keep import TAG
 from components.reports.deid.note import Note
@@ -92,7 +93,7 @@ class Codes:
     def _fields(self, text: Note) -> list[Span]:
         spans = []
         flags = default_lists().flags
-        for match in _FIELD.finditer(text.view):
+        for match in _labels(text.view):
             label = match[1] or match[2]
             if match[2] and TAG.match(text.view, match.start()):
                 continue
@@ -163,6 +164,16 @@ class Codes:
 _TERM = re.compile(
     r"(?:[CTLS]\d{1,2}|[A-Z]\d|\d{1,4}[a-z]{1,4}|SOMATOM.*|CT\d{3}|iCT|\d[\d-]*(?:step|fold|way|point|part)|\d+-(?:slice|row|detector|channel).*)$"
 )
+
+
+def _labels(view: str) -> Iterator[re.Match[str]]:
+    """Labels on the lines that have a mark and a digit."""
+    place = 0
+    for line in view.split("\n"):
+        end = place + len(line)
+        if (":" in line or "=" in line or "[" in line) and any(map(str.isdigit, line)):
+            yield from _FIELD.finditer(view, place, end + 1)
+        place = end + 1
 
 
 def _plain(label: str) -> bool:

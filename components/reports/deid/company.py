@@ -48,6 +48,7 @@ _BANNER = re.compile(
     r"(?<![\w,'-])([A-Z][A-Z'-]{3,24}(?: [A-Z][A-Z'-]{2,24})?), ([A-Z][a-z]{2,20}(?:[ -][A-Z][a-z]{2,20})?)\b"
 )
 _VOWEL = re.compile("[AEIOUY]")
+_HONORS = frozenset({"san", "sama", "sensei", "kun", "ji", "bey", "hanim", "efendi"})
 _HONORIFIC = re.compile(r"\b([^\W\d_]{2,20})(?:-(?:san|sama|sensei|kun|ji)| (?:Bey|Hanim|Efendi))\b")
 _SLASHES = re.compile(
     r" / ([^\W\d_][\w'-]{1,24}(?: [^\W\d_][\w'-]{1,24})?), ([^\W\d_][\w'. -]{1,24}?)(?= / )"
@@ -328,7 +329,7 @@ def _banners(scan: Scan, layer: str) -> list[Span]:
             continue
         if scan.flags[at] & NAME or scan.flags[follow] & GIVEN or not scan.flags[at] & (WORD | FOREIGN):
             found.append(Span(*match.span(), "PATIENT", layer, "name.banner", 0.75))
-    for match in _HONORIFIC.finditer(view):
+    for match in _HONORIFIC.finditer(view) if not _HONORS.isdisjoint(scan.note.places) else ():
         at = bisect_left(scan.starts, match.start(1))
         if strength(scan, at) and scan.shape(at) != "l":
             found.append(Span(*match.span(1), "PERSON", layer, "name.honorific", 0.8))

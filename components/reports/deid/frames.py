@@ -13,7 +13,7 @@ from functools import cache
 from components.reports.deid.dates import MONTHS
 from components.reports.deid.note import Note
 from components.reports.deid.places import nouns
-from components.reports.deid.runs import PARTICLES, Scan
+from components.reports.deid.runs import PARTICLES, Scan, scan_of
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import EPONYM, FOREIGN, NAME, STOP, WORD, default_lists, towns
 from components.reports.lexicon import mapping, word_set, words
@@ -39,6 +39,7 @@ _CELL = re.compile(r"(?<![^\n ])(?<![^\s-] )[^\W\d_](?:[^\n:\[ ]| (?![ -]))+(?=$
 _NEVER_HEAD = frozenset(
     {"report", "department", "dept", "division", "history", "images", "findings", "contrast", "prelim"}
 )
+_SITES = frozenset({"facility", "institution", "site", "location", "hospital", "branch"})
 _FACILITY = re.compile(
     r"^[ \t]*(?:facility|institution|site|sending site|performing site|location|hospital name|branch)[ \t]+"
     r"([^\W\d_][^\n:;|]{2,50}?)[ \t]*$",
@@ -62,7 +63,7 @@ class Frames:
         places = text.places
         chosen = sorted(number for word in places.keys() & _PREPOSITIONS for number in places[word])
         spans: list[Span] = []
-        scan = Scan(text, default_lists()) if chosen else None
+        scan = scan_of(text, default_lists()) if chosen else None
         for number in chosen:
             found = self._place(scan, number) if scan else None
             if found:
@@ -78,7 +79,7 @@ class Frames:
         """A practice in the first lines (`Bayside Imaging Wynnum`), `Facility Meridian Imaging` on its own line."""
         spans: list[Span] = []
         flags = default_lists().flags
-        for match in _FACILITY.finditer(text.view):
+        for match in _FACILITY.finditer(text.view) if not _SITES.isdisjoint(text.places) else ():
             found = [
                 word for word in re.findall(r"[^\W\d_]+", match[1].lower()) if word not in nouns().generic
             ]
@@ -101,7 +102,7 @@ class Frames:
                 continue
             if _ACTS.isdisjoint(text.words[max(0, number - _REACH) : number]):
                 continue
-            scan = scan or Scan(text, default_lists())
+            scan = scan or scan_of(text, default_lists())
             run = proper_run(scan, number + 1)
             if (
                 run
@@ -119,8 +120,7 @@ class Frames:
         before = scan.words[max(0, number - _REACH) : number]
         if scan.words[number] == "at" and _letters(scan, at) and not _ACTS.isdisjoint(before[-6:]):
             return Span(scan.starts[at], scan.ends[at], "HOSPITAL", self.name, "frame.letters", 0.5)
-        act = any(near in _ACTS for near in before)
-        journey = any(near in _JOURNEYS for near in before)
+        act, journey = not _ACTS.isdisjoint(before), not _JOURNEYS.isdisjoint(before)
         person = (
             word == "from"
             and number > 0

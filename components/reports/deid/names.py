@@ -13,7 +13,7 @@ from components.reports.deid.free_names import free_standing
 from components.reports.deid.headers import field_spans
 from components.reports.deid.name_lines import echo, extend_slash, layout_spans
 from components.reports.deid.note import Note
-from components.reports.deid.runs import DEGREES, Scan, degree_at
+from components.reports.deid.runs import DEGREES, Scan, degree_at, scan_of
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.titles import SECOND, after_title, after_two_words
 from components.reports.deid.told import before_degree, rules, triggers
@@ -31,7 +31,7 @@ class Names:
 
     def detect(self, text: Note, study: StudyContext) -> list[Span]:
         """Spans of names; each name found with confidence is then sought in the whole note."""
-        scan = Scan(text, self.lists)
+        scan = scan_of(text, self.lists)
         spans = field_spans(scan, self.name)
         for number in _candidates(scan):
             for start, end, kind, rule, score in _context(scan, number):

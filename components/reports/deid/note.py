@@ -90,6 +90,7 @@ class Note:
         if len(self.view) != len(raw):
             self._index = [place for place, char in enumerate(raw) if _fold(char)]
         self.lower = self.view.lower()
+        self.scans: dict[int, object] = {}  # kept by `runs.scan_of`
         spans = [match.span() for match in _TOKEN.finditer(self.view)]
         self.starts = [start for start, _ in spans]
         self.ends = [end for _, end in spans]

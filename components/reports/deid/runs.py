@@ -159,6 +159,14 @@ class Scan:
         return bool(self.flags[number] & NAME) and not self.flags[number] & (WORD | STOP | FOREIGN | EPONYM)
 
 
+def scan_of(note: Note, lists: Lists) -> Scan:
+    """The scan of a note with these lists, made once a note."""
+    found = note.scans.get(id(lists))
+    if not isinstance(found, Scan):
+        found = note.scans[id(lists)] = Scan(note, lists)
+    return found
+
+
 def degree_at(scan: Scan, number: int) -> bool:
     """Whether a degree (`MD`, `R.N.`) begins at token `number`."""
     return scan.words[number] in DEGREES and bool(DEGREE.match(scan.view, scan.starts[number]))
