@@ -252,6 +252,11 @@ def test_all_test_questions_are_answered_beside_the_question_only_model(done: Pa
     assert any(row["answer"] == "chest" for row in table if row["kind"] == "open"), (
         "which is asked all the same"
     )
+    options = [1 / len(row["options"]) for row in table if row["kind"] == "closed"]
+    train = [row.study_key for row in inputs.studies("train")]
+    prior = frequent_answers(maker.ask(train, Topics.of_dict(settings["topics"]), ["closed"]))
+    guessed = [row["answer"] == prior["closed", row["topic"]] for row in table if row["kind"] == "closed"]
+    assert found["closed"]["accuracy"]["chance"] == pytest.approx(max(np.mean(options), np.mean(guessed)))
     sides = found["labels"]["closed: side of Lung nodule"]["accuracy"]
     assert sides["n"] <= len(test)
     right = np.mean([row["said"] == row["answer"] for row in table if row["kind"] == "closed"])

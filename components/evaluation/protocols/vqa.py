@@ -40,8 +40,8 @@ HEADLINES = (
 )
 RULE = (
     "rank by macro AUROC and image_gain; chance: the training split's most frequent answer to the topic (accuracy, "
-    "open answers), one over the number of options (closed), a coin that says yes as often (sensitivity, specificity, "
-    "PPV, NPV), always yes (F1); thresholds from validation"
+    "open answers; closed: or one over the number of options where that is more), a coin that says yes as often "
+    "(sensitivity, specificity, PPV, NPV), always yes (F1); thresholds from validation"
 )
 
 
@@ -148,16 +148,17 @@ def _chance(params: VqaParams, answers: Answers, frequent: Mapping[tuple[str, st
     questions = answers.questions
     kind = questions[0].kind
     guess = [frequent.get((kind, one.topic), "") for one in questions]
-    if kind == "closed":
-        return {"accuracy": float(np.mean([1 / len(one.options) for one in questions]))}
     ignorant = Answers(questions, guess, np.zeros(len(questions)), np.zeros(len(questions), dtype=np.int64))
+    prior = float(ignorant.right.mean())
+    if kind == "closed":
+        return {"accuracy": max(prior, float(np.mean([1 / len(one.options) for one in questions])))}
     if kind == "open":
         return _values(_metrics(params, ignorant), len(questions))
     share = float(np.mean([one.target for one in questions]))
     said = float(answers.chosen.mean())
     coin = {"sensitivity": said, "specificity": 1 - said, "ppv": share, "npv": 1 - share}
     ranks = {"macro_auroc": 0.5, "auroc": 0.5, "f1": 2 * share / (1 + share)}
-    return {**ranks, **coin, "accuracy": float(ignorant.right.mean())}
+    return {**ranks, **coin, "accuracy": prior}
 
 
 def _values(metrics: Mapping[str, st.Metric], count: int) -> dict[str, float]:
