@@ -83,7 +83,7 @@ class Codes:
     def _code(text: Note, match: re.Match[str], kind: str) -> bool:
         value = match[1]
         digits = sum(map(str.isdigit, value))
-        if _UNIT.match(text.view, match.end()) or _DATE.match(value):
+        if _UNIT.match(text.view, match.end()) or _DATE.match(value) or value[:2].lower() == "bp":
             return False
         if kind == "DEVICE":
             mixed = any(map(str.isalpha, value)) and digits

@@ -437,6 +437,15 @@ def _initials(scan: Scan, spans: list[Span], layer: str) -> list[Span]:
         if match and match[1].lower() not in _NO_INITIALS:
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
     for match in _SCRIBE.finditer(scan.view) if not _SCRIBES.isdisjoint(scan.note.places) else ():
-        if match[1].lower() not in ("by", "the", "and", "on", "at", "for", "in", "md"):
+        if match[1].lower() not in cues().titles and match[1].lower() not in (
+            "by",
+            "the",
+            "and",
+            "on",
+            "at",
+            "for",
+            "in",
+            "md",
+        ):
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
     return found

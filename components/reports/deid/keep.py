@@ -253,6 +253,7 @@ _OVERRIDES = (
 _BY_FORM = frozenset(
     (
         "id.mixed",
+        "id.marked",
         "id.digits",
         "id.dashed",
         "id.accession",
