@@ -19,6 +19,7 @@ _I = re.IGNORECASE
 _FIELD = re.compile(
     r"(?<![\w\]])([^\W\d_][\w.'/ #-]{1,30}?)\]? ?[:=] ?(?=[A-Za-z\d(#])|\[([^\W\d_][\w ./-]{1,24})\] ?(?=\w)"
 )
+_BEFORE_DIGIT = re.compile(r"[:=\]] ?[A-Za-z#./: -]{0,22}\d")
 _CODE = re.compile(
     r"#?(?:[A-Z]{1,4}[-./: ]{1,2}|[A-Za-z]{1,6}(?:[-./][A-Za-z]{1,6}){0,2}[-./]?)?\d[\dA-Za-z]{0,19}"
     r"(?:[-./]{1,2}[\dA-Za-z]{1,14}){0,5}(?![\w])"
@@ -171,7 +172,7 @@ def _labels(view: str) -> Iterator[re.Match[str]]:
     place = 0
     for line in view.split("\n"):
         end = place + len(line)
-        if (":" in line or "=" in line or "[" in line) and any(map(str.isdigit, line)):
+        if (":" in line or "=" in line or "]" in line) and _BEFORE_DIGIT.search(line):
             yield from _FIELD.finditer(view, place, end + 1)
         place = end + 1
 
