@@ -198,7 +198,9 @@ def test_the_random_arm_is_another_network_of_the_same_size(done: Path, copy: Pa
 def test_a_part_of_the_test_studies_gets_the_scores_that_it_has_among_all(done: Path, copy: Path):
     import pyarrow.parquet as pq
 
-    whole = pq.read_table(done / "artifacts" / "evaluate" / "segmentation" / "predictions.parquet").to_pylist()
+    whole = pq.read_table(
+        done / "artifacts" / "evaluate" / "segmentation" / "predictions.parquet"
+    ).to_pylist()
     assert run_stage(copy, "evaluate", "segmentation", "--set", "evaluate.segmentation.max_studies=2") == 0
     part = pq.read_table(copy / "artifacts" / "evaluate" / "segmentation" / "predictions.parquet").to_pylist()
     assert len({row["study_key"] for row in part}) == 2 < len({row["study_key"] for row in whole})
