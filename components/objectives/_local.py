@@ -3,10 +3,13 @@
 For volume b with L2-normalised regions v_r and report i with L2-normalised tokens t_k (methods of
 VELVET-Med, section "hierarchical contrastive learning"):
 
-    a_rk = softmax_k(v_r . t_k)             w_kr = softmax_r(region_sharpness * a_rk)
-    c_k  = sum_r w_kr v_r                   S(b, i) = scale * log agg_k exp(token_sharpness * cos(t_k, c_k))
+    a_rk = softmax_k(v_r . t_k / attention_temperature)     w_kr = softmax_r(region_sharpness * a_rk)
+    c_k  = sum_r w_kr v_r          S(b, i) = scale * log agg_k exp(token_sharpness * cos(t_k, c_k))
     loss = (CE(S, diagonal) + CE(S^T, diagonal)) / 2
 
+`attention_temperature` is 1 in the paper. With unit vectors and 100 words a_rk is then 1 / 100 within a factor of e,
+the weights of all regions are equal to some tenths of a percent, and c_k is the volume's mean whatever the word
+(measured in docs/ablation.md); 0.1 makes the attention local. GLoRIA has no such parameter, but multiplies raw vectors.
 `agg` "sum" is the paper's and favours long reports by scale * ln(number of tokens); "mean" does not.
 Under world size > 1 every process scores its own volumes against the reports of all (tokens are gathered, the far
 larger regions are not), and the rows of S are gathered: the loss and its gradient are those of one process with
@@ -46,11 +49,13 @@ class LocalParams(ObjectiveParams):
     """Parameters of a local contrast.
 
     `scale` is the index of the vision scale, finest first; `gather`: the reports of all processes are negatives.
-    `region_sharpness` is an exponent's factor: above 40 it would leave the range of float32.
+    `region_sharpness` is an exponent's factor: above 40 it would leave the range of float32. `attention_temperature`
+    divides the cosines before the softmax over tokens.
     """
 
     scale: int
     dim: int = Field(default=512, gt=0)
+    attention_temperature: float = Field(default=1.0, gt=0)
     region_sharpness: float = Field(default=4.0, gt=0, le=40)
     token_sharpness: float = Field(default=5.0, gt=0)
     logit_scale: float = Field(default=10.0, gt=0)
@@ -87,7 +92,7 @@ def _similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: LocalPara
     """The formula; all tokens of all reports stand in one row, so that every product is one matrix product."""
     words = tokens.reshape(-1, tokens.shape[-1]).to(regions.dtype)
     with exactly(regions):
-        context = cast("Tensor", _Context.apply(regions, words, mask, params.region_sharpness))
+        context = cast("Tensor", _Context.apply(regions, words, mask, params))
         match = F.cosine_similarity(context, words, dim=-1).view(len(regions), *mask.shape)
         powers = (params.token_sharpness * match).masked_fill(~mask, -torch.inf)
         total = powers.logsumexp(-1)
@@ -105,16 +110,17 @@ class _Context(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, regions: Tensor, words: Tensor, mask: Tensor, sharpness: float) -> Tensor:
+    def forward(ctx: Any, regions: Tensor, words: Tensor, mask: Tensor, params: LocalParams) -> Tensor:
         absent = torch.zeros(mask.shape, dtype=regions.dtype, device=mask.device).masked_fill(
             ~mask, -torch.inf
         )
-        dots = F.linear(regions, words, absent.flatten())
+        dots = F.linear(regions, words / params.attention_temperature, absent.flatten())
         attention = dots.view(*regions.shape[:2], *mask.shape).softmax(-1).view_as(dots)
         del dots
         ctx.save_for_backward(regions, words, attention)
-        ctx.shape, ctx.sharpness = mask.shape, sharpness
-        return (attention * sharpness).exp_().transpose(1, 2) @ regions
+        ctx.shape, ctx.sharpness = mask.shape, params.region_sharpness
+        ctx.temperature = params.attention_temperature
+        return (attention * params.region_sharpness).exp_().transpose(1, 2) @ regions
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -126,8 +132,8 @@ class _Context(torch.autograd.Function):
         del weights
         grouped, shares = (value.view(*regions.shape[:2], *ctx.shape) for value in (flow, attention))
         grouped.sub_((grouped * shares).sum(-1, keepdim=True)).mul_(shares)
-        of_regions += flow @ words
-        of_words = flow.flatten(0, 1).T @ regions.flatten(0, 1)
+        of_regions += flow @ (words / ctx.temperature)
+        of_words = flow.flatten(0, 1).T @ regions.flatten(0, 1) / ctx.temperature
         return of_regions, of_words, None, None
 
 

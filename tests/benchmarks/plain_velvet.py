@@ -111,7 +111,7 @@ class PlainVelvet(nn.Module):
             row = []
             for report in reports:
                 tokens = F.normalize(head.token_projection(report), dim=-1)
-                attention = (regions @ tokens.T).softmax(-1)
+                attention = (regions @ tokens.T / params.attention_temperature).softmax(-1)
                 weights = (params.region_sharpness * attention).softmax(0)
                 match = F.cosine_similarity(weights.T @ regions, tokens, dim=-1)
                 powers = (params.token_sharpness * match).exp()

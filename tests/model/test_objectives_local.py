@@ -32,7 +32,7 @@ def slow(regions: torch.Tensor, tokens: list[torch.Tensor], params: LocalParams)
             t = [row / row.norm() for row in report]
             a = []
             for region in v:
-                powers = [math.exp(float(region @ token)) for token in t]
+                powers = [math.exp(float(region @ token) / params.attention_temperature) for token in t]
                 a.append([power / sum(powers) for power in powers])
             total = 0.0
             for k, token in enumerate(t):
@@ -46,11 +46,12 @@ def slow(regions: torch.Tensor, tokens: list[torch.Tensor], params: LocalParams)
     return result
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
 @pytest.mark.parametrize("aggregation", ["sum", "mean"])
-def test_similarity_equals_the_slow_loop(aggregation: str) -> None:
+def test_similarity_equals_the_slow_loop(aggregation: str, temperature: float) -> None:
     lengths = [3, 1, 5]
     regions, tokens, mask = sample(4, lengths)
-    params = LocalParams(scale=0, aggregation=aggregation)
+    params = LocalParams(scale=0, aggregation=aggregation, attention_temperature=temperature)
     expected = slow(regions, [row[:n] for row, n in zip(tokens, lengths, strict=True)], params)
     torch.testing.assert_close(
         local_similarity(regions, tokens, mask, params), expected, rtol=1e-9, atol=1e-9
@@ -66,11 +67,12 @@ def test_padding_contributes_nothing() -> None:
     torch.testing.assert_close(after, before)
 
 
-def test_gradient() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_gradient(temperature: float) -> None:
     regions, tokens, mask = sample(2, [2, 3])
     regions.requires_grad_()
     tokens.requires_grad_()
-    params = LocalParams(scale=0)
+    params = LocalParams(scale=0, attention_temperature=temperature)
     loss = lambda r, t: diagonal_loss(local_similarity(r, t, mask, params))  # noqa: E731
     assert torch.autograd.gradcheck(loss, (regions, tokens))
 
@@ -88,6 +90,24 @@ def test_chunks_give_the_same_values_and_gradients(monkeypatch: pytest.MonkeyPat
     for whole, *parts in zip(*results, strict=True):
         for part in parts:
             torch.testing.assert_close(part, whole)
+
+
+def test_a_low_attention_temperature_finds_the_region_that_equals_the_word() -> None:
+    source = torch.Generator().manual_seed(0)
+    words = F.normalize(torch.randn((1, 150, 64), generator=source, dtype=torch.float64), dim=-1)
+    regions = F.normalize(torch.randn((1, 64, 64), generator=source, dtype=torch.float64), dim=-1)
+    regions[0, 5] = words[0, 7]
+    mask = torch.ones(1, 150, dtype=torch.bool)
+    ratios = {}
+    for temperature in (1.0, 0.1):
+        params = LocalParams(scale=0, attention_temperature=temperature)
+        attention = F.softmax(regions[0] @ words[0].T / temperature, dim=-1)[:, 7]
+        weights = (params.region_sharpness * attention).softmax(0)
+        ratios[temperature] = float(weights[5] / weights.median())
+        context = F.normalize(weights @ regions[0], dim=-1)
+        found = _local._Context.apply(regions, words[0], mask, params)[0, 7]
+        torch.testing.assert_close(F.normalize(found, dim=-1), context)
+    assert ratios[1.0] < 1.1 < 20 < ratios[0.1]
 
 
 def test_equal_similarities_give_log_b_and_sum_favours_long_reports() -> None:
