@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from components.reports.deid.dates import MONTHS
 from components.reports.deid.note import Note
+from components.reports.deid.postal import postal_lines, rest_of_line
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import FOREIGN, STOP, WORD, default_lists, towns
 from components.reports.lexicon import word_set, words
@@ -35,7 +36,7 @@ _STREET = re.compile(
 )
 _STREET_ANY = re.compile(
     rf"\d{{1,5}}[a-z]?(?:[/-]\d{{1,4}})? (?!(?:mm|cm|x|of|in|and|to|ml|"
-    rf"mg)\b)(?:[a-z][a-z'-]{{1,20}} ){{1,2}}(?:{_SURE})\b\.?{_UNIT}{_TAIL}",
+    rf"mg)\b)(?:[a-z][a-z'-]{{1,20}} ){{1,2}}(?:(?:{_SURE})\b\.?{_UNIT}|(?:apt|apartment)\.? ?#?\w{{1,6}}){_TAIL}",
     _I,
 )
 _POSTAL_TOWN = (
@@ -157,6 +158,7 @@ _STEMS = (
 )
 _STEM_ENDS = (*_STEMS, "veien", "vej", "katu", "tie")
 _PREFIXES = word_set("addresses.prefixes")
+_ON_LINES = frozenset({"address.street", "address.city", "address.box", "address.postcode", "address.line"})
 _TURKISH_WORD = re.compile(r"(?:mah|cad|sok)")
 _TRIGGERS = _STATES | _PREFIXES | {"p", "po", "so", "in", "from", "at", "of", "near", "to"}
 
@@ -190,7 +192,10 @@ class Addresses:
                 done = max(done, add(self._at(text, number, text.words[number])))
         for found in _forms(text):
             add(found)
-        return [extended(text, span) for span in spans]
+        for found in postal_lines(text):
+            add(found)
+        spans = [extended(text, span) for span in spans]
+        return [rest_of_line(text, span) if span.rule in _ON_LINES else span for span in spans]
 
     def _at(self, text: Note, number: int, word: str) -> tuple[int, int, str] | None:
         view, start, end = text.view, text.starts[number], text.ends[number]

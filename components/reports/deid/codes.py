@@ -46,6 +46,15 @@ _LINE = re.compile(
     r"((?:[A-Z]{1,4}[- ]?)?\d[\d -]{4,20}\d)(?=[ \t]*(?:$|\||  ))",
     _I | re.MULTILINE,
 )
+_REGISTERED = re.compile(
+    r"\b(?:registered|filed|logged|archived|stored|recorded|booked|entered|labell?ed)(?: [a-z]+){0,3} (?:as|under) "
+    r"((?:[A-Z]{1,6}[-/ ]?)?\d[\w/-]{2,20})(?![\w])",
+    _I,
+)
+_REGISTERED_WORDS = frozenset(
+    {"registered", "filed", "logged", "archived", "stored", "recorded", "booked", "entered", "labelled", "labeled"}
+)
+_DOTTED = re.compile(r"(?<![\w.])(?:[A-Z]\.){2,4} ?(?:n[o\xba\xb0]?\.? ?)?(\d{4,8})(?![\w.,/:-]\w| ?(?:mm|cm|ml|mg|hu)\b)", _I)
 _PREFIX = re.compile(r"(?<![\w-])([A-Z]{2,4})[ :]{1,2}$")
 _UNIT = re.compile(
     r" ?-?(?:mm|cm|ml|cc|mg|mcg|g|kg|hu|kv|kvp|mas?|mgy|msv|gy|%|years?|yrs?|yo\b|y/o|hours?|hrs?|min|x\b)",
@@ -55,6 +64,7 @@ _MEASURED = word_set("codes.measured")
 _DEVICES = word_set("codes.devices")
 _MEMBERS = word_set("codes.members")
 _FILES = word_set("codes.files")
+_DAY = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\w)|\d{1,2}[:.]\d\d$|\d{1,2}/\d{1,2}$")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}$|\d{1,2}[:.]\d\d$|\d{1,2}/\d{1,2}$")
 
 
@@ -84,7 +94,7 @@ class Codes:
     def _code(text: Note, match: re.Match[str], kind: str) -> bool:
         value = match[1]
         digits = sum(map(str.isdigit, value))
-        if _UNIT.match(text.view, match.end()) or _DATE.match(value) or value[:2].lower() == "bp":
+        if _UNIT.match(text.view, match.end()) or _DAY.match(value) or value[:2].lower() == "bp":
             return False
         if kind == "DEVICE":
             mixed = any(map(str.isalpha, value)) and digits
@@ -115,7 +125,7 @@ class Codes:
                 or any(token in _MEASURED for token in tokens)
             ):
                 continue
-            if _DATE.match(written) or re.fullmatch(
+            if _DATE.match(written.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ-./: ")) or re.fullmatch(
                 r"(?:19|20)\d\d|\d{1,3}[.,]\d+|\d{1,4}[./-]\d{1,4}", written
             ):
                 continue
@@ -129,6 +139,11 @@ class Codes:
     def _shapes(self, text: Note) -> list[Span]:
         done, view = 0, text.view
         spans = [Span(*match.span(1), "ID", self.name, "id.field", 0.8) for match in _LINE.finditer(view)]
+        for match in _REGISTERED.finditer(view) if not _REGISTERED_WORDS.isdisjoint(text.places) else ():
+            if sum(map(str.isdigit, match[1])) > 3 and not _DATE.match(match[1]):
+                spans.append(Span(*match.span(1), "ACCESSION", self.name, "id.beside", 0.8))
+        for match in _DOTTED.finditer(view) if text.with_digit else ():
+            spans.append(Span(*match.span(1), "ID", self.name, "id.dotted", 0.75))
         for number in text.with_digit:
             start = text.starts[number]
             if start < done:
@@ -143,8 +158,9 @@ class Codes:
                     done = match.end()
                     continue
             begin = _word_start(view, start)
-            match = _SLASHED.match(view, begin) or _HYPHENED.match(view, begin)
-            if match and (_slashed(match.group()) or match.re is _HYPHENED):
+            match = _SLASHED.match(view, begin)
+            match = match if match and _slashed(match.group()) else _HYPHENED.match(view, begin)
+            if match:
                 spans.append(Span(*match.span(), "ACCESSION", self.name, "id.slashed", 0.75))
                 done = match.end()
                 continue

@@ -19,20 +19,22 @@ _PHONE = re.compile(
 )
 _LOCAL = re.compile(r"\d{3}[-.]\d{4}(?![\d-]|\.\d)(?: ?(?:x|ext\.?|loc\.?) ?\d{1,6})?", _I)
 _EIGHT = re.compile(r"\d{4}-\d{4}(?![\d-]|\.\d)(?: ?(?:x|ext\.?|loc\.?|local) ?\d{1,6})?", _I)
+_PAIR = re.compile(r"(?!(?:19|20)\d\d)\d{4} \d{4}(?![\w/-]|[.,]\d| ?(?:mm|cm|ml|hu|x)\b)", _I)
 _EIGHT_CUES = frozenset({"no", "tel", "at", "call", "phone", "on", "number", "to", "mobile"})
 _WORLD = re.compile(r"\+\d{1,3}(?:[ .\-()]{0,2}\d{1,4}){2,6}(?!\d)")
 _TRUNK = re.compile(r"\(?0\d{1,4}\)?[ .\-]{1,2}\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)")
 _LABELLED = re.compile(
     r"(?: (?:of|for) (?:[a-z]+ ){0,3}[a-z]+(?=:))?"
-    r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}([(+]{0,2}\d[\d().\-/]{1,18}(?: [\d().\-/]{2,10}){0,4})",
+    r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}([(+]{0,2}\d[\d().\-/]{0,18}(?: [\d().\-/]{2,10}){0,4}"
+    r"(?: ?(?:x|ext\.?|extn\.?|loc\.?|poste|dw) ?\d{1,6}(?!\w))?)",
     _I,
 )
 _LABELS = word_set("contacts.labels")
 _SHORT = re.compile(
-    r" (?:them |me |us |him |her )?(?:at |on |# ?)?(\d{4,6}|\d-\d{4}|\d{3}-\d{3,5})(?!\w|[./-]\d)"
+    r" (?:them |me |us |him |her )?(?:at |on |# ?|\()?(\d{4,6}|\d-\d{4}|\d{3}-\d{3,5})(?!\w|[./-]\d| ?(?:mm|cm|ml|hu|hrs?|hours|h)\b)", _I
 )
 _AREA = re.compile(r"\(\d{2,4}\) ?\d{4,5}[- ]\d{3,4}(?!\d)|0\d{2,4}[ /-]\d{5,8}(?!\d)")
-_CALLS = frozenset({"page", "call", "dial", "bleep", "paged", "beep", "ring"})
+_CALLS = frozenset({"page", "call", "dial", "bleep", "paged", "beep", "ring", "bleeped", "beeped", "rang", "dialled"})
 _EXTENSION = re.compile(r"(?:x|p|ext|pgr|pg|b)\d{4,7}$")
 _TRIGGERS = _LABELS | _CALLS
 
@@ -100,6 +102,9 @@ class Contacts:
         cue = text.words[number - 1] if number else ""
         if match := _LOCAL.match(view, start) or (_EIGHT.match(view, start) if cue in _EIGHT_CUES else None):
             return [(start, match.end(), "PHONE", "phone.local")]
+        if before in " \n(:" and (match := _PAIR.match(view, start)):
+            if number < 1 or not text.words[number - 1].isdigit() or text.gap(number - 1) != " ":
+                return [(start, match.end(), "PHONE", "phone.pair")]
         if (match := _IP.match(view, start)) and all(int(part) < 256 for part in match.group().split(".")):
             return [(start, match.end(), "ID", "address.ip")]
         return []

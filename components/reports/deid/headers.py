@@ -34,6 +34,7 @@ _NEXT_CELL = re.compile(r"(?<=\S) {2,}[^\W\d_][\w./ -]{1,24}:")
 _PIPE = re.compile(r"[ *_]{0,8}\|[ *_]{0,8}")
 _WIDE = re.compile(r" {3,40}(?=\S)")
 _NUMBER = re.compile(r"#? ?(?:[A-Za-z]{1,8}[-. ]?)?[A-Za-z0-9][\w./-]*(?: (?=[A-Z]{0,2}\d)[\w./-]+){0,6}")
+_DAY = re.compile(r"\d{1,2}([-/.])\d{1,2}\1(?:19|20)?\d\d(?!\w)|(?:19|20)\d\d([-/.])\d{1,2}\2\d{1,2}(?!\w)")
 _YEAR = re.compile(r"(?:[\w., /-]{0,24}?)((?:19|20)\d\d)(?!\d)")
 _CELLS = re.compile(r"(?:[^|\t\n ]| (?! ))+")
 _LINE_WORD = re.compile(r"[^\W\d_]+")
@@ -184,6 +185,8 @@ def _value(scan: Scan, field: Field, layer: str) -> list[Span]:
         return []
     start = field.start + len(text) - len(text.lstrip())
     if kind in NUMBERS:
+        if kind in ("ACCESSION", "ID") and _DAY.match(view, start):
+            return []
         match = _NUMBER.match(view, start, field.start + len(value))
         if match and sum(map(str.isdigit, match.group())) >= (3 if kind != "PHONE" else 4):
             last = max(place for place, char in enumerate(match.group()) if char.isdigit())

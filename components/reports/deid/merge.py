@@ -34,6 +34,8 @@ def merge(view: str, spans: list[Span]) -> list[Span]:
 
 def _trim(view: str, span: Span) -> Span | None:
     start, end = span.start, span.end
+    if span.rule.startswith("id.") and start and (view[start - 1] in "-/" or view[start] in "-/"):
+        start = _code_start(view, start)
     while start < end and view[start] in _EDGE:
         start += 1
     while end > start and view[end - 1] in _EDGE:
@@ -41,3 +43,12 @@ def _trim(view: str, span: Span) -> Span | None:
     if start == end:
         return None
     return span if (start, end) == (span.start, span.end) else span._replace(start=start, end=end)
+
+
+def _code_start(view: str, start: int) -> int:
+    """Where the letters before a code's hyphen or slash begin (`IALCH-4897905`); `start` where there are none."""
+    begin = start
+    while begin and start - begin < 10 and (view[begin - 1].isalpha() or view[begin - 1] in "-/"):
+        begin -= 1
+    whole = begin == 0 or not (view[begin - 1].isalnum() or view[begin - 1] == "_")
+    return begin if whole and view[begin].isalpha() else start

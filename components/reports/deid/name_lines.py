@@ -20,7 +20,7 @@ _CARET = re.compile(
 )
 _TYPIST = re.compile(
     r"^[ \t]*(?:[DTdt]:[^\n]{0,60}? |job[^\n]{0,20}? )?"
-    r"([A-Za-z]{2,4} ?[/:] ?(?:[a-z]{2,4}|(?<=[A-Z]/)[A-Z]{2,3}))[ \t]*$",
+    r"([A-Za-z]{2,4} ?[/:] ?(?:[a-z]{2,4}|(?<=[A-Z][/:])[A-Z]{2,3}))(?:[ \t]*$|[ \t]+(?=[DT]:? ?\d))",
     re.MULTILINE,
 )
 _AFTER_SLASH = re.compile(r" ?/ ?[A-Za-z]{2,3}(?![\w/])")
@@ -36,7 +36,7 @@ def layout_spans(scan: Scan, layer: str) -> list[Span]:
         spans += [
             Span(*match.span(1), "STAFF", layer, "name.typist", 0.6)
             for match in _TYPIST.finditer(view)
-            if _is_typist(match[1])
+            if _is_typist(match[1]) or (match.end() > match.end(1) + 1 and match[1].isupper())
         ]
     return spans
 
