@@ -19,6 +19,8 @@ _SPECIALTIES = ("ology", "opathology", "opthalmology", "surgery", "iatrics", "ia
 _ARTICLES = word_set("places.articles")
 _MAX_BACK = 6
 _PRACTICES = word_set("places.practices")
+_LINKS = frozenset({"of", "the", "ve", "og", "och", "und", "et", "y", "de", "del", "da", "do", "di"})
+_COMPOUNDS = tuple(word_set("places.compounds"))
 _DIRECTIONS = frozenset({"north", "south", "east", "west", "northern", "southern", "eastern", "western"})
 _TOWN_AFTER = re.compile(r", ([^\W\d_][\w'-]{2,20}(?: [^\W\d_][\w'-]{2,20})?)(?=[\n.,;)]|$)")
 
@@ -65,7 +67,9 @@ class Places:
     def detect(self, text: Note, study: StudyContext) -> list[Span]:
         """Spans of institutions."""
         known, spans, done = nouns(), [], -1
-        chosen = sorted(number for word in text.places.keys() & _triggers() for number in text.places[word])
+        begins = text.places.keys() & _triggers()
+        begins |= {word for word in text.places if len(word) > 8 and word.endswith(_COMPOUNDS)}
+        chosen = sorted(number for word in begins for number in text.places[word])
         for number in chosen:
             word = text.words[number]
             if word in _LABELS and (label := _LABEL_VALUE.match(text.view, text.ends[number])):
@@ -93,7 +97,7 @@ class Places:
 
     def _suffix(self, text: Note, number: int, word: str) -> tuple[int, int] | None:
         known = nouns()
-        size = 1 if word in known.heads else 0
+        size = 1 if word in known.heads or (len(word) > 8 and word.endswith(_COMPOUNDS)) else 0
         for phrase in known.pairs.get(word, ()):
             if tuple(text.words[max(0, number - len(phrase) + 1) : number + 1]) == phrase:
                 size = max(size, len(phrase))
@@ -176,7 +180,7 @@ class Places:
             word, written = text.words[place], text.token(place)
             if word in known.join and joined < 0 and place:
                 inner = text.token(place - 1)[0].isupper() or lower_case
-                if word in ("of", "the") and inner and text.gap(place - 1) == " " and text.gap(place) == " ":
+                if word in _LINKS and inner and text.gap(place - 1) == " " and text.gap(place) == " ":
                     joined, place = place, place - 1
                     continue
             if (
@@ -251,11 +255,12 @@ def _practice(text: Note, number: int) -> tuple[int, int] | None:
     mixed = capital and not text.token(number).isupper()
     if text.view[text.ends[last] : text.ends[last] + 1] not in ("", ".", ",", "\n", ")", ";", " "):
         return None
-    noun, strange, start = first, False, first
+    noun, strange, start, lower = first, False, first, text.view[:2000].islower()
     while start and noun - start < 3 and text.gap(start - 1) == " ":
         word, written = text.words[start - 1], text.token(start - 1)
         mark = flags(word)
-        if not word.isalpha() or word in nouns().breaks or (mixed and not written[0].isupper()):
+        small = written[0].islower() and (mixed or not lower)
+        if not word.isalpha() or word in nouns().breaks or small:
             break
         if (word in nouns().generic and word not in _DIRECTIONS) or word in words("radiology_words"):
             return None
