@@ -9,6 +9,7 @@ it (`PlainVelvet(module)`), random numbers come from the same streams, so the lo
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -54,9 +55,14 @@ class PlainVelvet(nn.Module):
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Unweighted losses by objective."""
+        return dict(self.one_by_one(batch))
+
+    def one_by_one(self, batch: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        """The same, computed as they are asked for: who takes each backward at once holds one graph at a time."""
         seed = derived_seed(self.seed, "train", batch["step"])
         batch = {**batch, "generator": torch.Generator().manual_seed(seed)}
-        return {name: getattr(self, name)(batch) for name in self.heads}
+        for name in self.heads:
+            yield name, getattr(self, name)(batch)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
