@@ -85,7 +85,7 @@ def test_4_1_9_vqa_closed_and_open_and_reports_with_their_metrics(tmp_path: Path
     assert all(once(wrong[name]) < once(found[name]) for name in wanted)
 
 
-def test_4_2_6_report_generation_from_image_tokens_is_scored_by_entailment() -> None:
+def test_4_2_7_report_generation_from_image_tokens_is_scored_by_entailment() -> None:
     """A decoder over frozen tokens; precision and recall of statements in both directions, all and positive only."""
     tokenizer = ReportTokenizer.train(TEXTS * 3, 200, max_length=64, max_sentences=8, max_sentence_pieces=40)
     tokens = np.random.default_rng(0).normal(size=(4, 27, 6)).astype(np.float32)
