@@ -102,12 +102,14 @@ _NEGATIVE_START = re.compile(
     r"^(?:\W|\d+[.)])*(?:there (?:is|are|was|were|has been) )?(?:no|without|negative for|absence of)\b"
 )
 _OF_A_THING = re.compile(
-    r"\b(?:within|in|of|around|inside|adjacent to|near|from|to|about) (?:the|this|these|either) (?:[\w-]+ ){0,3}$"
+    r"\b(?:within|in|of|around|inside|adjacent to|near|from|to|about) (?:the|this|these|"
+    r"either) (?:[\w-]+ ){0,3}$"
 )
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
 _DENIED_INSIDE = re.compile(
-    r"\b(?:not|no|free of|without|nor|normal|sparing|uncalcified|non-?calcified)\b(?! longer)"
+    r"\b(?:not|no|free of|without|nor|normal(?! (?:in|calib\w+|size|course|diameter))|sparing|uncalcified|"
+    r"non-?calcified)\b(?! longer)"
 )
 
 

@@ -9,19 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from components.reports.assertion_cues import REMAINDER
+
 MAX_REACH = 400  # characters; a side further away is not the mention's
 _SIDE = re.compile(
     r"\b(?:(?P<both>bilateral\w*|both|bibasilar|bibasal|biapical|(?:either|each) (?:side|lung)|left and right|"
-    r"right and left)|(?P<left>left(?:-sided)?|lingula\w*)|(?P<right>right(?:-sided)?))\b(?! (?:ventric|atri|heart))"
+    r"right and left)|(?P<left>left(?:-sided)?|lingula\w*)|(?P<right>right(?:-sided)?))\b(?! (?:ventric|atri|"
+    r"heart))"
 )
 _CLAUSE = re.compile(
-    r";|\bbut\b|\bhowever\b|\bwhereas\b|\bwhile\b|\balthough\b|\band there (?:is|are)\b|: (?=no\b)|"
+    r";|(?:,|\band) (?=in the (?:left|right) [\w ]{1,25}?,? (?:there\b|an?\b))|\bbut\b|\bhowever\b|"
+    r"\bwhereas\b|\bwhile\b|\balthough\b|\band there (?:is|are)\b|: (?=no\b)|"
     r"\. |(?:,| and)(?: and)? (?=(?:the |there )?(?:left|right)(?:-sided)? (?:[\w-]+ ){0,3}(?:is|are|was|were|"
     r"shows?|has|"
     r"contains?|remains?|appears?|demonstrates?)\b)"
 )
 _CLEAR = re.compile(
-    r"(?:^|(?:,|\band|\bwith) )(?:the )?(?:[\w-]+ ){1,4}(?:(?:is|are|was|were|remains?|appears?) )?(?:otherwise |"
+    r"(?:, )?(?:\bwith )?(?:an? )?\b(?:normal|clear|unremarkable|well[- ]aerated) (?:left|right) (?:lung|"
+    r"hemithorax|side|"
+    r"base|apex|pleural space)\b|(?:^|(?:,|\band|\bwith) )(?:the )?(?:[\w-]+ ){1,4}(?:(?:is|are|was|were|"
+    r"remains?|appears?) )?(?:otherwise |"
     r"entirely |completely |now )*(?:clear|normal|unremarkable|spared|unaffected|preserved)\b"
 )
 _PREPOSITION = re.compile(
@@ -30,9 +37,26 @@ _PREPOSITION = re.compile(
 )
 _LINK = re.compile(r"[\s,]*(?:and|or|with|plus)?(?: associated| adjacent| some| mild| small)?\s*")
 _BEFORE = re.compile(
-    r"\b(?:none|nothing|not|absent|no [a-z]+) (?:is |was )?(?:seen |present )?(?:on|in|at) the (?:left|right)\b|"
-    r"\b(?:previously|formerly|earlier|before) (?:seen )?(?:bilateral|both|(?:on|in) the (?:left|right)|left|right)\b"
+    r"\b(?:none|nothing|not|absent|no [a-z]+) (?:is |was )?(?:seen |present )?(?:on|in|at) the (?:left|"
+    r"right)\b|"
+    r"\b(?:previously|formerly|earlier|before) (?:seen )?(?:bilateral|both|(?:on|in) the (?:left|right)|left|"
+    r"right)\b"
 )
+# sides of what is no finding, and sides that are said to be free of it
+_OF_OTHERS = re.compile(
+    r"\b(?:left|right)(?:-sided)? (?:\w+ ){0,3}?(?:\w*ectomy|thoracotomy|resection|surgery|thoracentesis|"
+    r"transplant\w*|"
+    r"approach)\b|"
+    r"\b(?:aeration|expansion|re-?expansion|ventilation|remainder|rest) of the (?:left|right)\b|"
+    r"\b(?:clear\w*|resol\w+|gone|disappeared|vanished|absent|no longer \w+|not (?:seen|present|identified)) "
+    r"(?:on|in|from|at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\bbut|\byet|\bwhile|\band))|"
+    r"\bno (?:[\w-]+ ){1,4}(?:on|in|at) the (?:left|right)\b(?=[\w ]{0,20},? (?:with|but|and)(?: [\w-]+){1,3} "
+    r"ones? (?:on|in|at)\b)"
+)
+_ELSEWHERE = re.compile(
+    r"\b(?:resolved|cleared|gone|absent)\b[^.;]*\bbut not (?:on|in|at) the (?P<side>left|right)\b"
+)
+_GONE = re.compile(r"\b(?:resolved|cleared|gone|disappeared|absent|no longer|not)\b")
 
 
 def sides(text: str) -> str:
@@ -53,6 +77,11 @@ def side_of(lower: str, start: int, end: int, others: Callable[[str], list[tuple
     shift = max(0, start - MAX_REACH)
     lower, start, end = lower[shift : end + MAX_REACH], start - shift, end - shift
     begin, limit = _clause(lower, start, end)
+    rest = REMAINDER.search(lower, end)
+    if rest and not _GONE.search(lower, end, rest.start()):
+        rest = None
+    if rest := rest or _ELSEWHERE.search(lower, end):
+        return rest["side"]
     clause = lower[begin:limit]
     for pattern in (_BEFORE, _CLEAR):
         clause = pattern.sub(
@@ -61,6 +90,9 @@ def side_of(lower: str, start: int, end: int, others: Callable[[str], list[tuple
             ),
             clause,
         )
+    clause = _OF_OTHERS.sub(
+        lambda match: _SIDE.sub(lambda side: " " * len(side.group()), match.group()), clause
+    )
     tokens = [(match.start(), match.end(), match.lastgroup) for match in _SIDE.finditer(clause)]
     if not tokens:
         return "" if begin == 0 and limit == len(lower) else sides(_CLEAR.sub(" ", lower))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from components.reports.assertion import PRIOR
+from components.reports.assertion_cues import PRIOR
 
 NEW, INCREASED, DECREASED, UNCHANGED, RESOLVED, HISTORY = (
     "new",
