@@ -50,6 +50,10 @@ class Params(Config):
     timeout_s: float = Field(10.0, gt=0)
     max_quarantined_fraction: float = Field(0.2, ge=0, le=1)
     detector: str | None = None  # folder of a token-classification model (ONNX or spaCy), below the root
+    suspects: bool = True  # words that no rule took are judged by their surroundings
+    suspects_threshold: float | None = Field(
+        None, gt=0, le=1
+    )  # none: the one that the weights were fitted with
     workers: int = Field(1, ge=1)
 
 
@@ -65,6 +69,7 @@ class Job(NamedTuple):
     patient: Patient = Patient("")
     decided: Decided = Decided()
     detector: str | None = None
+    suspects: bool | float = True
 
 
 class Outcome(NamedTuple):
@@ -103,8 +108,9 @@ def handle(jobs: Sequence[Job]) -> list[Outcome]:
     from components.reports.deid.layers import default_layers
     from components.reports.deid.span import StudyContext
 
-    detector = jobs[0].detector if jobs else None
-    deidentify = Deidentifier(default_layers(model=detector) if detector else None)
+    plain = not jobs or (jobs[0].detector is None and jobs[0].suspects is True)
+    layers = None if plain else default_layers(model=jobs[0].detector, suspects=jobs[0].suspects)
+    deidentify = Deidentifier(layers)
     renderers: dict[Patient, Renderer] = {}
     outcomes = []
     for job in jobs:
@@ -209,6 +215,7 @@ def run(params: Params, context: StepContext) -> Mapping[str, Any]:
             people[key] if policy.keyed else Patient(""),
             decided.get(key, Decided()),
             detector,
+            (params.suspects_threshold or True) if params.suspects else False,
         )
         for key, text in reports.items()
         if key not in refused

@@ -68,8 +68,9 @@ def test_long_notes_are_read_in_overlapping_windows(tmp_path: Path) -> None:
 def test_it_joins_the_other_layers(tmp_path: Path) -> None:
     folder = str(make_model(tmp_path / "model"))
     text = "the friend zanzo quib seen on 3/4/2020"
-    assert Deidentifier()(text, StudyContext()).text == "the friend zanzo quib seen on [DATE]"
-    deidentify = Deidentifier(default_layers(model=folder))
+    rules = Deidentifier(default_layers(suspects=False))
+    assert rules(text, StudyContext()).text == "the friend zanzo quib seen on [DATE]"
+    deidentify = Deidentifier(default_layers(model=folder, suspects=False))
     assert deidentify(text, StudyContext()).text == "the friend [PERSON] seen on [DATE]"
     (outcome,) = handle([Job("stu_1", text, (), False, 5.0, detector=folder)])
     assert outcome.result is not None
@@ -99,7 +100,7 @@ def test_a_damaged_model_and_one_without_phi_labels_are_refused(tmp_path: Path) 
 def test_an_error_on_a_note_refuses_the_note(tmp_path: Path) -> None:
     """The model knows fewer words than the tokenizer: looking one up fails in the runtime."""
     folder = str(make_model(tmp_path / "short", rows=8))
-    deidentify = Deidentifier(default_layers(model=folder))
+    deidentify = Deidentifier(default_layers(model=folder, suspects=False))
     assert deidentify("the friend of", StudyContext()).text == "the friend of"
     with pytest.raises(Refusal) as refused:
         deidentify("the friend seen", StudyContext())

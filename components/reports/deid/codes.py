@@ -52,9 +52,22 @@ _REGISTERED = re.compile(
     _I,
 )
 _REGISTERED_WORDS = frozenset(
-    {"registered", "filed", "logged", "archived", "stored", "recorded", "booked", "entered", "labelled", "labeled"}
+    {
+        "registered",
+        "filed",
+        "logged",
+        "archived",
+        "stored",
+        "recorded",
+        "booked",
+        "entered",
+        "labelled",
+        "labeled",
+    }
 )
-_DOTTED = re.compile(r"(?<![\w.])(?:[A-Z]\.){2,4} ?(?:n[o\xba\xb0]?\.? ?)?(\d{4,8})(?![\w.,/:-]\w| ?(?:mm|cm|ml|mg|hu)\b)", _I)
+_DOTTED = re.compile(
+    r"(?<![\w.])(?:[A-Z]\.){2,4} ?(?:n[o\xba\xb0]?\.? ?)?(\d{4,8})(?![\w.,/:-]\w| ?(?:mm|cm|ml|mg|hu)\b)", _I
+)
 _PREFIX = re.compile(r"(?<![\w-])([A-Z]{2,4})[ :]{1,2}$")
 _UNIT = re.compile(
     r" ?-?(?:mm|cm|ml|cc|mg|mcg|g|kg|hu|kv|kvp|mas?|mgy|msv|gy|%|years?|yrs?|yo\b|y/o|hours?|hrs?|min|x\b)",
@@ -139,11 +152,7 @@ class Codes:
     def _shapes(self, text: Note) -> list[Span]:
         done, view = 0, text.view
         spans = [Span(*match.span(1), "ID", self.name, "id.field", 0.8) for match in _LINE.finditer(view)]
-        for match in _REGISTERED.finditer(view) if not _REGISTERED_WORDS.isdisjoint(text.places) else ():
-            if sum(map(str.isdigit, match[1])) > 3 and not _DATE.match(match[1]):
-                spans.append(Span(*match.span(1), "ACCESSION", self.name, "id.beside", 0.8))
-        for match in _DOTTED.finditer(view) if text.with_digit else ():
-            spans.append(Span(*match.span(1), "ID", self.name, "id.dotted", 0.75))
+        spans += self._told(text)
         for number in text.with_digit:
             start = text.starts[number]
             if start < done:
@@ -176,6 +185,17 @@ class Codes:
                         Span(prefix.start(1), text.ends[number], "ID", self.name, "id.prefixed", 0.75)
                     )
         return spans
+
+    def _told(self, text: Note) -> list[Span]:
+        """`registered here as CT1450`, `M.P. 99214`: codes by a verb, and under an abbreviation with points."""
+        registered = not _REGISTERED_WORDS.isdisjoint(text.places)
+        spans = [
+            Span(*match.span(1), "ACCESSION", self.name, "id.beside", 0.8)
+            for match in (_REGISTERED.finditer(text.view) if registered else ())
+            if sum(map(str.isdigit, match[1])) > 3 and not _DATE.match(match[1])
+        ]
+        dotted = _DOTTED.finditer(text.view) if text.with_digit else ()
+        return spans + [Span(*match.span(1), "ID", self.name, "id.dotted", 0.75) for match in dotted]
 
 
 _TERM = re.compile(

@@ -31,10 +31,14 @@ _LABELLED = re.compile(
 )
 _LABELS = word_set("contacts.labels")
 _SHORT = re.compile(
-    r" (?:them |me |us |him |her )?(?:at |on |# ?|\()?(\d{4,6}|\d-\d{4}|\d{3}-\d{3,5})(?!\w|[./-]\d| ?(?:mm|cm|ml|hu|hrs?|hours|h)\b)", _I
+    r" (?:them |me |us |him |her )?(?:at |on |# ?|\()?(\d{4,6}|\d-\d{4}|\d{3}-\d{3,5})"
+    r"(?!\w|[./-]\d| ?(?:mm|cm|ml|hu|hrs?|hours|h)\b)",
+    _I,
 )
 _AREA = re.compile(r"\(\d{2,4}\) ?\d{4,5}[- ]\d{3,4}(?!\d)|0\d{2,4}[ /-]\d{5,8}(?!\d)")
-_CALLS = frozenset({"page", "call", "dial", "bleep", "paged", "beep", "ring", "bleeped", "beeped", "rang", "dialled"})
+_CALLS = frozenset(
+    {"page", "call", "dial", "bleep", "paged", "beep", "ring", "bleeped", "beeped", "rang", "dialled"}
+)
 _EXTENSION = re.compile(r"(?:x|p|ext|pgr|pg|b)\d{4,7}$")
 _TRIGGERS = _LABELS | _CALLS
 
@@ -102,9 +106,9 @@ class Contacts:
         cue = text.words[number - 1] if number else ""
         if match := _LOCAL.match(view, start) or (_EIGHT.match(view, start) if cue in _EIGHT_CUES else None):
             return [(start, match.end(), "PHONE", "phone.local")]
-        if before in " \n(:" and (match := _PAIR.match(view, start)):
-            if number < 1 or not text.words[number - 1].isdigit() or text.gap(number - 1) != " ":
-                return [(start, match.end(), "PHONE", "phone.pair")]
+        alone = not number or not text.words[number - 1].isdigit() or text.gap(number - 1) != " "
+        if alone and before in " \n(:" and (match := _PAIR.match(view, start)):
+            return [(start, match.end(), "PHONE", "phone.pair")]
         if (match := _IP.match(view, start)) and all(int(part) < 256 for part in match.group().split(".")):
             return [(start, match.end(), "ID", "address.ip")]
         return []

@@ -115,7 +115,7 @@ class Deidentifier:
     ) -> tuple[list[Span], list[Span]]:
         """Merged spans on `raw`, and those that the lexicon overruled."""
         note = Note(raw)
-        found: list[Span] = []
+        found = note.found
         for layer in self.layers:
             try:
                 found += layer.detect(note, study)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components.reports.deid.span import Span
 
-_LAYER_RANK = {"known": 0, "patterns": 1, "names": 2, "places": 3, "statistical": 4}
+_LAYER_RANK = {"known": 0, "patterns": 1, "names": 2, "places": 3, "suspects": 4, "statistical": 5}
 _JOINS = frozenset({"", " ", ", ", ",", "-", "'"})
 _EDGE = " \n,;:|."
 

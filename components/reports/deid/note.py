@@ -91,6 +91,7 @@ class Note:
             self._index = [place for place, char in enumerate(raw) if _fold(char)]
         self.lower = self.view.lower()
         self.scans: dict[int, object] = {}  # kept by `runs.scan_of`
+        self.found: list[Span] = []  # what the layers before this one found, on the view
         spans = [match.span() for match in _TOKEN.finditer(self.view)]
         self.starts = [start for start, _ in spans]
         self.ends = [end for _, end in spans]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span
 from components.reports.deid.wordlists import STOP, WORD, default_lists, towns
-from components.reports.lexicon import words
+from components.reports.lexicon import word_set, words
 
 _POSTCODE = re.compile(
     r"[^\W\d_]{3,}(?: ?- ?|,? )(?:[A-Z]{1,2}-)?(?:\d{5,6}|\d{3} \d{2,3}|\d{5}-\d{3,4}|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}|"
@@ -21,10 +21,7 @@ _POSTCODE = re.compile(
     re.IGNORECASE,
 )
 _CUT = re.compile(r"[:|]| {3,}|\t")
-_SMALL = frozenset(
-    "of the and near opp off behind beside above floor no nr next to de la le du des del da do dos di della el y am "
-    "an der den im zu in van aan bij ap sat str sc et bl".split()
-)
+_SMALL = word_set("postal.small")
 _WIDEST = 110
 
 
