@@ -69,7 +69,8 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
     ):
         return PRESENT if words.PARTLY.search(whole) or words.REMAINDER.search(whole) else ABSENT
     if denied != ABSENT and (
-        words.REVISED.match(whole)
+        (words.DONE_AFTER.match(whole) and words.DONE_BEFORE.search(before))
+        or words.REVISED.match(whole)
         or (words.EARLIER.search(before) and words.CLEARED.search(whole))
         or (words.EXPECTED.search(before) and words.YET.search(whole))
     ):
@@ -152,6 +153,8 @@ def _reaches(sentence: str, begin: int, finish: int, start: int, end: int, betwe
         return False
     if words.EVENT.match(sentence[end : end + 40]) or words.EVENT_OF.match(between):
         return False
+    if words.AMISS.match(between) and words.DEVICE.search(sentence, start, end):
+        return False
     if words.KNOWN.search(between) and not words.OF_A_TRACE.search(between):
         return False
     if words.NONE_OF.search(sentence[max(0, start - 80) : start]):
@@ -162,6 +165,10 @@ def _reaches(sentence: str, begin: int, finish: int, start: int, end: int, betwe
 def _doubts(cue: str, between: str) -> bool:
     """Whether a doubt is of the mention, not of something that befalls it or that is advised because of it."""
     if cue in ("if", "unless") and (words.DEFINITE.match(between) or words.ADVICE.search(between)):
+        return False
+    if words.MAIN_CLAUSE.search(between):
+        return False
+    if words.ADVERB.match(cue) and words.OF_ITS_KIND.match(between):
         return False
     return not words.KNOWN.search(between) or words.OF_A_TRACE.search(between) is not None
 

@@ -44,7 +44,7 @@ DENIED_BEFORE = (
     rf"\babsent\b(?! (?:on|in|at))"
     r"|\b(?:has|have) been (?:ruled out|excluded)\b|\bexcludes?\b|\brules? out\b(?=[^.]{0,6}$)|"
     r"\bresolution of\b|\bresolved\b|\bfail(?:s|ed|ing)? to\b|\bnone of\b|\bnever\b|"
-    r"\binterval (?:clearing|removal) of\b|(?:^|\brecently |\bnow )removed\b|\bremoval of\b|"
+    r"\binterval (?:clearing|removal) of\b|(?:^|\brecently |\bnow )(?:removed|cleared)\b|\bremoval of\b|"
     r"\bnon-?visuali[sz]ation of\b|\bnothing\b|\b(?:cannot|can not|could not|"
     r"unable to) (?:\w+ly )?(?:identify|see|"
     r"detect|find|demonstrate|appreciate|visuali[sz]e)\b|\b(?:arti?e?fact\w*|vessels?|"
@@ -57,6 +57,26 @@ DENIED_BEFORE = (
     r"\b(?:status post|s/p|after|following) (?:\w+ )?(?:removal|resection|repair|excision|drainage|evacuation|"
     r"correction) of\b"
 )
+# `likely benign X`: the adverb is of the adjective
+ADVERB = re.compile(
+    r"^(?:(?:most )?likely|(?:un|most )?probably|possibly|potentially|presumed|presumably|perhaps|suspected)$"
+)
+OF_ITS_KIND = re.compile(
+    r"^ (?:benign|malignant|metastatic|neoplastic|reactive|infectious|infective|(?:post|para)-?\w+|"
+    r"inflammatory|chronic|"
+    r"acute|old|new|physiologic(?:al)?|congenital|degenerative|granulomatous|traumatic|h[a]?emorrhagic|"
+    r"necrotic|"
+    r"cavitary|loculated|calcified|[a-z]+-related|iatrogenic|enlarging|growing|unchanged|stable|incidental)\b"
+)
+# `given suspected pneumonia, the X is ...`
+MAIN_CLAUSE = re.compile(r", (?:the|this|these|those) (?:[\w-]+ ){0,3}$")
+# `status post X repair`
+DONE_BEFORE = re.compile(
+    r"\bpost-?(?:surgical|operative) \w+ (?:of|from|related to)(?: [\w-]+){0,3} $|"
+    r"\b(?:status post|post|prior|previous|after|following|history of|interval|underwent|since|remote|old)"
+    r"(?: [\w-]+){0,3} $"
+)
+DONE_AFTER = re.compile(r"^ (?:repair|resection|excision|drainage|evacuation|ablation)\b")
 # what a `consider` advises, where it doubts nothing
 CARE = (
     r"(?:[\w-]+ ){0,4}(?:follow|ct|pet|mri|imaging|biopsy|correlation|comparison|short|repeat|dedicated|"
@@ -110,7 +130,7 @@ DENIED_AFTER = re.compile(
     r"ruled out)\b|"
     rf"\b(?:is|are|was|were) (?:all |both |each |also |likewise )*(?:not {SEEN}|absent|excluded)\b(?!{PRIOR})|"
     rf"\b(?:{AUX} ?(?:not|no longer|never)|(?:is|are|was|were|has|have)n['\u2019]t|"
-    rf"no longer)(?: \w+ly)?(?: been| be)? ?"
+    rf"no longer)(?: (?!previously)\w+ly)?(?: been| be)? ?"
     rf"(?:definite\w* |clearly |a )?(?:{SEEN}|feature|finding|enlarged|thickened|dilated)\b(?!{PRIOR})|"
     rf"\b(?:is|are|was|were|has|have|appears?|appears? to have)(?: been| now| since| interval| "
     rf"(?!near|partial|incomplet|almost|most|large|part|main)\w+ly)* (?:absent|"
@@ -123,9 +143,8 @@ DENIED_AFTER = re.compile(
     rf"\b(?:is|are|was|were) (?:negative|unlikely to be present|neither(?! (?:\w+ly )?(?:increas|decreas|larg|"
     rf"small|new|grow|enlarg|better|wors|"
     r"progress|chang|calcif|enhanc|cavit|loculat|specul)))\b|"
-    rf"^[ ,]*(?:resolved|removed|absent|not (?:\w+ly )?(?:seen|identified|present|observed|detected|"
-    rf"visuali[sz]ed)|"
-    rf"none)\b(?!{PRIOR})"
+    rf"^[ ,]*(?:resolved|removed|absent|not (?:(?!previously)\w+ly )?{SEEN}|none)\b(?!{PRIOR})|"
+    r"^ (?:(?:now|has|have|is|are|appears?|been) )+(?:clear|normal)\b"
 )
 # `is likely reactive`, `could be infectious`: the nature is doubted, not the finding
 NATURE = (
@@ -137,7 +156,10 @@ DOUBT_AFTER = re.compile(
     r"\b(?:difficult|hard|impossible|not possible) to (?:exclude|rule out|separate|distinguish|differentiate|"
     r"tell|confirm)\b|"
     r"\bwould be difficult\b|^ or not\b|"
-    r"\b(?:less|more) likely\b(?! (?!than\b)\w)|\bbe (?:missed|overlooked|obscured|hidden)\b|\b(?:is|are|was|"
+    r"\b(?:less|more) likely\b(?! (?!(?:than|given|in|due|because|based|considering|at|with|but|on|and)\b)\w)|"
+    r"\bnot (?:\w+ly )?(?:favou?red|suspected|thought likely)\b|\b(?:is|are|was|were) (?:\w+ )?(?:believed|"
+    r"felt|thought|presumed) (?:to be )?(?:present|likely|possible|unlikely|probable|there)\b|\bbe (?:missed|"
+    r"overlooked|obscured|hidden)\b|\b(?:is|are|was|"
     r"remains?|represents?) (?:also |still |another |"
     r"the |one )?(?:an? )?(?:\w+ )?(?:possib\w+|consideration|concern|question)\b|\b(?:has|"
     r"have) been (?:questioned|suspected|raised)\b|"
@@ -155,7 +177,10 @@ DOUBT_AFTER = re.compile(
     rf"possible(?!{NATURE})|(?:most )?likely(?!{NATURE})|probable(?!{NATURE})|questioned|questionable|"
     rf"unlikely|favou?red|not certain|uncertain|equivocal|doubtful|"
     r"(?:difficult|hard|impossible) to exclude|less likely|in question|in the differential)\b"
-    r"|\b(?:may|might|could) be (?:present|considered|seen)\b|\bversus\b|\bvs\b|^ ?\?|"
+    r"|\b(?:may|might|could) be (?:present|considered|seen|(?:\w+ly )?(?:artif\w+|artef\w+|spurious|"
+    r"technical)|due to (?:an? )?(?:overlying|artif\w+|artef\w+|motion|technique|summation|respiratory))\b|"
+    r"\b(?:possibly|perhaps|likely|probably) (?:an? )?(?:artif\w+|artef\w+|summation|spurious|nipple|"
+    r"overlying)\b|\bversus\b|\bvs\b|^ ?\?|"
     r"\bshould be (?:considered|excluded)\b|\bto be (?:considered|excluded)\b|\bsuspected$|\bsuspected[.,]|"
     r"\bunlikely\b|\bimprobable\b|\bin the differential\b|"
     r"(?:\b(?:is|are|was|were)|^) (?:not well|poorly|not optimally|suboptimally) (?:seen|visuali[sz]ed|"
@@ -261,12 +286,14 @@ ELLIPSIS = re.compile(
     r"did) not (?:bear|"
     r"confirm|support|"
     r"corroborate|substantiate|show) (?:this|it|that)\b|"
-    r"(?:,|;|\bbut|\band|\bhowever,?|\bthough|\balthough|\. ) ?(?:but |and |which |that |now |today |"
+    r"(?:,|;|\bbut|\band|\bhowever,?|\bthough|\balthough|\. |^ (?=which |that )) ?(?:but |and |which |that |"
+    r"now |today |"
     r"currently |"
     r"however,? )*"
     r"(?:it |they |this |these |such a thing |one |the (?:former|latter|same|finding) )?(?:(?:is|are|was|were|"
     r"has|have|had|"
-    r"can|could) (?:now |since |today |currently )*)?(?:(?:not|no longer|never|n't)(?: \w+ly)?(?: been| be)?"
+    r"can|could) (?:now |since |today |currently )*)?(?:(?:not|no longer|never|"
+    r"n't)(?: (?!previously)\w+ly)?(?: been| be)?"
     rf" {SEEN}|cannot be {SEEN}|none (?:(?:is|are|was|were|has been|could be|can be) )?(?:\w+ly )?{SEEN}|"
     r"(?:has|have|is|are) (?:now |since |completely |fully |entirely )*(?:resolved|cleared|gone|disappeared|"
     rf"vanished|reabsorbed|resorbed|healed))\b(?!{PRIOR})|"
@@ -283,14 +310,17 @@ UNREAL = re.compile(
     r"progress|benefit))"
 )
 REVISED = re.compile(
-    r"^ (?:in question |on the (?:prior|previous|earlier) \w+ |\w+ )?(?:is|was|are|were|represents?|"
+    r"^ (?:in question |on the (?:prior|previous|earlier) \w+ |(?:\w+ly )?(?:seen|questioned|queried|"
+    r"suspected|described|noted|reported|"
+    r"raised|identified)(?: (?!(?:is|was|are|were|represent\w*|correspond\w*)\b)[\w-]+){0,6} |\w+ )?(?:is|was|"
+    r"are|were|represents?|"
     r"represented|"
     r"corresponds? to|corresponded to|proves? to be|proved to be|turns? out to be|"
     r"turned out to be|is (?:actually|in fact|merely|just)|was (?:actually|in fact|merely|just)|"
     r"is shown to be) "
     r"(?:merely |only |actually |in fact |just )?(?:an? |the )?(?:\w+ ){0,3}(?:vessels?|arti?e?facts?|nipple|"
     r"rib|fat|"
-    r"summation|shadow|averaging|mucus|cartilage|fold|bone|osteophyte|fissure|vein|artery)\b"
+    r"summation|shadow|averaging|mucus|cartilage|fold|bone|osteophyte|fissure|vein|artery|fracture|dome)\b"
 )
 # `has cleared on the right but not on the left`
 PARTLY = re.compile(
@@ -390,6 +420,16 @@ EVENT_OF = re.compile(
     r"rupture|change|changes|pneumothorax|bleeding|hematoma) (?:of|from|related to|relating to|"
     r"associated with|involving|"
     r"around|following|after|post|status post|with|due to|secondary to) (?:the )?(?:[\w-]+ ){0,3}$"
+)
+# `no displaced sternal wire`
+AMISS = re.compile(
+    r"^ (?:[\w-]+ ){0,2}(?:displaced|malpositioned|fractured|broken|kinked|dislodged|migrated|disrupted|"
+    r"discontinuous) (?:[\w-]+ ){0,3}$"
+)
+DEVICE = re.compile(
+    r"wire|lead|catheter|tube|stent|clip|pacemaker|sternotomy|hardware|\bport\b|screw|\bline|prosthe|valve|"
+    r"filter|"
+    r"implant|suture|electrode|drain"
 )
 # `if X is confirmed, follow the Y`: the condition ends where the advice begins
 ADVICE = re.compile(r", (?:[\w-]+ ){0,8}?(?:the|this|that|these|those|its) (?:[\w-]+ ){0,3}$")

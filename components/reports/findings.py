@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from components.reports.assertion import ABSENT, PRESENT, UNASSESSED, UNCERTAIN, assertion
 from components.reports.lexicon import FOLDER
 from components.reports.shorthand import plain_form
-from components.reports.sides import side_of, sides
+from components.reports.sides import joined, side_of, sides
 from components.reports.temporality import temporality
 
 NOT_MENTIONED = "not_mentioned"
@@ -108,8 +108,13 @@ _OF_A_THING = re.compile(
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
 _DENIED_INSIDE = re.compile(
-    r"\b(?:not|no|free of|without|nor|normal(?! (?:in|calib\w+|size|course|diameter))|sparing|uncalcified|"
+    r"\b(?:not|no|free of|without|nor|normal(?!(?: in)? (?:calib\w+|size|course|diameter)\b[\w ]*\b(?:with|"
+    r"but)\b)|sparing|uncalcified|"
     r"non-?calcified)\b(?! longer)"
+)
+
+_DOUBTED_INSIDE = re.compile(
+    r"\b(?:probably|possibly|likely|perhaps|suspected|questionabl[ey]|may be|might be)\b"
 )
 
 
@@ -199,10 +204,10 @@ def _mentions(sentence: str) -> tuple[Mention, ...]:
                 break
         else:
             continue
-        status, span = _status(rule, lower)
+        status, spans = _status(rule, lower)
         if status != NOT_MENTIONED:
-            side = side_of(lower, *span, _abnormal) if status != ABSENT else ""
-            found.append(Mention(rule.label, status, side, temporality(lower, *span)))
+            at = {side_of(lower, *span, _abnormal) for span in spans} if status != ABSENT else set()
+            found.append(Mention(rule.label, status, joined(at), temporality(lower, *spans[0])))
     return tuple(found)
 
 
@@ -210,9 +215,9 @@ def _abnormal(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in ABNORMAL.finditer(text)]
 
 
-def _status(rule: _Rule, lower: str) -> tuple[str, tuple[int, int]]:
-    """The strongest status of a label in a sentence, and where the mention is that has it."""
-    best, span = NOT_MENTIONED, (0, 0)
+def _status(rule: _Rule, lower: str) -> tuple[str, list[tuple[int, int]]]:
+    """The strongest status of a label in a sentence, and where the mentions are that have it."""
+    best, spans = NOT_MENTIONED, [(0, 0)]
     places = list(rule.terms.finditer(lower))
     if rule.bare and rule.bare_unless and not rule.bare_unless.search(lower):
         taken = [match.span() for match in places]
@@ -226,20 +231,26 @@ def _status(rule: _Rule, lower: str) -> tuple[str, tuple[int, int]]:
             continue
         inside = _DENIED_INSIDE.search(match.group())
         status = ABSENT if inside else assertion(lower, match.start(), match.end())
+        if status == PRESENT and _DOUBTED_INSIDE.search(match.group()):
+            status = UNCERTAIN
         if status == UNASSESSED:
             continue
         if _RANK[status] > _RANK[best]:
-            best, span = status, match.span()
+            best, spans = status, [match.span()]
+        elif status == best:
+            spans.append(match.span())
     if rule.measured and _RANK[best] < _RANK[PRESENT]:
-        best, span = _measured(rule, lower, best, span)
+        best, spans = _measured(rule, lower, best, spans)
     normal = rule.absent.search(lower) if best == NOT_MENTIONED and rule.absent else None
     if normal:
         said = assertion(lower, normal.start(), normal.end())
-        return (ABSENT if said == PRESENT else UNCERTAIN), normal.span()
-    return best, span
+        return (ABSENT if said == PRESENT else UNCERTAIN), [normal.span()]
+    return best, spans
 
 
-def _measured(rule: _Rule, lower: str, best: str, span: tuple[int, int]) -> tuple[str, tuple[int, int]]:
+def _measured(
+    rule: _Rule, lower: str, best: str, spans: list[tuple[int, int]]
+) -> tuple[str, list[tuple[int, int]]]:
     """A thing that counts from a size on (a lymph node of 10 mm): present where the sentence gives that size."""
     for match in rule.measured.finditer(lower) if rule.measured else ():
         sizes = [
@@ -250,8 +261,8 @@ def _measured(rule: _Rule, lower: str, best: str, span: tuple[int, int]) -> tupl
         if status == PRESENT and max(sizes) < rule.min_mm:
             status = ABSENT
         if status != UNASSESSED and _RANK[status] > _RANK[best]:
-            best, span = status, match.span()
-    return best, span
+            best, spans = status, [match.span()]
+    return best, spans
 
 
 def strongest(statuses: Iterable[tuple[str, int]]) -> tuple[str, int | None]:

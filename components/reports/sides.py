@@ -7,7 +7,7 @@ Sides belong to the noun they stand before (`right effusion`) or, after a prepos
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from components.reports.assertion_cues import REMAINDER
 
@@ -47,11 +47,22 @@ _OF_OTHERS = re.compile(
     r"\b(?:left|right)(?:-sided)? (?:\w+ ){0,3}?(?:\w*ectomy|thoracotomy|resection|surgery|thoracentesis|"
     r"transplant\w*|"
     r"approach)\b|"
+    r"\b(?:normal|clear|unremarkable) (?:left|right)\b|"
     r"\b(?:aeration|expansion|re-?expansion|ventilation|remainder|rest) of the (?:left|right)\b|"
     r"\b(?:clear\w*|resol\w+|gone|disappeared|vanished|absent|no longer \w+|not (?:seen|present|identified)) "
     r"(?:on|in|from|at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\bbut|\byet|\bwhile|\band))|"
     r"\bno (?:[\w-]+ ){1,4}(?:on|in|at) the (?:left|right)\b(?=[\w ]{0,20},? (?:with|but|and)(?: [\w-]+){1,3} "
     r"ones? (?:on|in|at)\b)"
+)
+# where the sentence has several sides, one that an organ without findings has is not the finding's
+_OF_ORGANS = re.compile(
+    r"\b(?:left|right) (?:hemi)?(?:diaphragm\w*|kidney|renal|adrenal|hepatic|liver|thyroid|breast|shoulder|"
+    r"clavic\w+|rib\w*|"
+    r"arm|scapula\w*)\b|\b(?:shift|deviat\w+|displaced|rotat\w+) to(?:ward)?s? the (?:left|right)\b"
+)
+_ALSO = re.compile(
+    r"\b(?:and|while|whereas|but) (?:that|those|the ones?) (?:in|on|of|at) the (?P<side>left|right)\b"
+    r"(?![^.;]*\b(?:resolved|cleared|gone|normal|clear)\b)"
 )
 _ELSEWHERE = re.compile(
     r"\b(?:resolved|cleared|gone|absent)\b[^.;]*\bbut not (?:on|in|at) the (?P<side>left|right)\b"
@@ -61,11 +72,12 @@ _GONE = re.compile(r"\b(?:resolved|cleared|gone|disappeared|absent|no longer|not
 
 def sides(text: str) -> str:
     """`left`, `right`, `bilateral` or "" for words in lower case."""
-    return _joined({match.lastgroup for match in _SIDE.finditer(text)})
+    return joined({match.lastgroup for match in _SIDE.finditer(text)})
 
 
-def _joined(found: set[str | None]) -> str:
-    if "both" in found or {"left", "right"} <= found:
+def joined(found: Collection[str | None]) -> str:
+    """One of `left`, `right`, `bilateral` or "" for several sides."""
+    if "both" in found or "bilateral" in found or {"left", "right"} <= set(found):
         return "bilateral"
     return next((side for side in ("left", "right") if side in found), "")
 
@@ -93,20 +105,34 @@ def side_of(lower: str, start: int, end: int, others: Callable[[str], list[tuple
     clause = _OF_OTHERS.sub(
         lambda match: _SIDE.sub(lambda side: " " * len(side.group()), match.group()), clause
     )
-    tokens = [(match.start(), match.end(), match.lastgroup) for match in _SIDE.finditer(clause)]
+    if also := _ALSO.search(lower, end):
+        return joined({also["side"], *(match.lastgroup for match in _SIDE.finditer(clause))})
+    tokens = _tokens(clause, start - begin)
     if not tokens:
         return "" if begin == 0 and limit == len(lower) else sides(_CLEAR.sub(" ", lower))
     place = (start - begin, end - begin)
     heads = sorted([place, *(head for head in others(clause) if head[1] <= place[0] or head[0] >= place[1])])
     if len(heads) == 1 or len({kind for *_, kind in tokens}) == 1:
-        return _joined({kind for *_, kind in tokens})
+        return joined({kind for *_, kind in tokens})
     owned: dict[tuple[int, int], set[str | None]] = {head: set() for head in heads}
     for at, after, kind in tokens:
         for head in _owners(clause, heads, at, after):
             owned[head].add(kind)
     if not owned[place]:
         owned[place] = _inherited(clause, heads, owned, heads.index(place))
-    return _joined(owned[place] or {kind for *_, kind in tokens})
+    return joined(owned[place] or {kind for *_, kind in tokens})
+
+
+def _tokens(clause: str, place: int) -> list[tuple[int, int, str | None]]:
+    """(start, end, side) of the sides a clause names, without those of other organs where it names several."""
+    found = [(match.start(), match.end(), match.lastgroup) for match in _SIDE.finditer(clause)]
+    if len({kind for *_, kind in found}) > 1:
+        other = [
+            match.span() for match in _OF_ORGANS.finditer(clause) if not match.start() <= place < match.end()
+        ]
+        kept = [item for item in found if not any(begin <= item[0] < end for begin, end in other)]
+        return kept or found
+    return found
 
 
 def _clause(lower: str, start: int, end: int) -> tuple[int, int]:

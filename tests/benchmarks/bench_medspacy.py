@@ -64,7 +64,7 @@ def medspacy_parts() -> tuple[Cut, Callable[[str, str], str], Callable[[str], li
     def status(sentence: str, label: str) -> str:
         lower = " ".join(sentence.lower().split())
         rule = next(rule for rule in findings._rules() if rule.label == label)
-        _, (start, end) = findings._status(rule, lower)
+        _, ((start, end), *_) = findings._status(rule, lower)
         if end == start:
             return "not_mentioned"
         doc = asserting.make_doc(lower)
