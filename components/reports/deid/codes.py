@@ -65,9 +65,8 @@ _REGISTERED_WORDS = frozenset(
         "labeled",
     }
 )
-_DOTTED = re.compile(
-    r"(?<![\w.])(?:[A-Z]\.){2,4} ?(?:n[o\xba\xb0]?\.? ?)?(\d{4,8})(?![\w.,/:-]\w| ?(?:mm|cm|ml|mg|hu)\b)", _I
-)
+_DOTTED = re.compile(r"(?<![\w.])(?:[A-Z]\.){2,4} ?(?:n[o\xba\xb0]?\.? ?)?$", _I)
+_AFTER_DOTTED = re.compile(r"[.,/:-]\w| ?(?:mm|cm|ml|mg|hu)\b", _I)
 _PREFIX = re.compile(r"(?<![\w-])([A-Z]{2,4})[ :]{1,2}$")
 _UNIT = re.compile(
     r" ?-?(?:mm|cm|ml|cc|mg|mcg|g|kg|hu|kv|kvp|mas?|mgy|msv|gy|%|years?|yrs?|yo\b|y/o|hours?|hrs?|min|x\b)",
@@ -194,8 +193,14 @@ class Codes:
             for match in (_REGISTERED.finditer(text.view) if registered else ())
             if sum(map(str.isdigit, match[1])) > 3 and not _DATE.match(match[1])
         ]
-        dotted = _DOTTED.finditer(text.view) if text.with_digit else ()
-        return spans + [Span(*match.span(1), "ID", self.name, "id.dotted", 0.75) for match in dotted]
+        for number in text.with_digit:
+            start, end = text.starts[number], text.ends[number]
+            before = text.view[max(0, start - 14) : start]
+            if "." not in before or not 3 < end - start < 9 or not text.words[number].isdigit():
+                continue
+            if _DOTTED.search(before) and not _AFTER_DOTTED.match(text.view, end):
+                spans.append(Span(start, end, "ID", self.name, "id.dotted", 0.75))
+        return spans
 
 
 _TERM = re.compile(

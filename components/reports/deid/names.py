@@ -45,16 +45,16 @@ def _candidates(scan: Scan) -> list[int]:
     """Tokens at which a rule may begin: cues, degrees, names that are nothing else, strange words, initials."""
     flags, starters, chosen = scan.flags, triggers(), []
     view, starts, any_case = scan.view, scan.starts, scan.lower_note
-    for number, word in enumerate(scan.words):
-        mark = flags[number]
+    for word, numbers in scan.note.places.items():
+        mark = flags[numbers[0]]
         if word in starters:
-            chosen.append(number)
+            chosen += numbers
         elif not mark & (WORD | STOP | FOREIGN) or (mark & NAME and not mark & STOP):
             # a word in small letters amid capitals is no name by itself
-            if any_case or not view[starts[number]].islower():
-                chosen.append(number)
-        elif len(word) == 1 and view[scan.ends[number] : scan.ends[number] + 1] == ".":
-            chosen.append(number)
+            chosen += numbers if any_case else [n for n in numbers if not view[starts[n]].islower()]
+        elif len(word) == 1:
+            chosen += [n for n in numbers if view[scan.ends[n] : scan.ends[n] + 1] == "."]
+    chosen.sort()
     return chosen
 
 

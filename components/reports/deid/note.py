@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Set
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -117,10 +118,15 @@ class Note:
     @cached_property
     def places(self) -> dict[str, list[int]]:
         """The numbers of the tokens of each word, in order."""
-        found: dict[str, list[int]] = {}
+        found: defaultdict[str, list[int]] = defaultdict(list)
         for number, word in enumerate(self.words):
-            found.setdefault(word, []).append(number)
-        return found
+            found[word].append(number)
+        return dict(found)
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """The words of the note."""
+        return frozenset(self.places)
 
     @cached_property
     def with_digit(self) -> list[int]:
@@ -131,7 +137,7 @@ class Note:
         """The numbers of the tokens that hold a digit or are one of `triggers` (what rules may begin at)."""
         places = self.places
         chosen = list(self.with_digit)
-        for word in places.keys() & triggers:
+        for word in self.vocabulary & triggers:
             if word.isalpha():
                 chosen += places[word]
         chosen.sort()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from components.reports.deid.note import Note
@@ -68,7 +68,7 @@ class Places:
         """Spans of institutions."""
         known, spans, done = nouns(), [], -1
         begins = text.places.keys() & _triggers()
-        begins |= {word for word in text.places if len(word) > 8 and word.endswith(_COMPOUNDS)}
+        begins |= {word for word in text.places if len(word) > 8 and _compound(word)}
         chosen = sorted(number for word in begins for number in text.places[word])
         for number in chosen:
             word = text.words[number]
@@ -97,7 +97,7 @@ class Places:
 
     def _suffix(self, text: Note, number: int, word: str) -> tuple[int, int] | None:
         known = nouns()
-        size = 1 if word in known.heads or (len(word) > 8 and word.endswith(_COMPOUNDS)) else 0
+        size = 1 if word in known.heads or (len(word) > 8 and _compound(word)) else 0
         for phrase in known.pairs.get(word, ()):
             if tuple(text.words[max(0, number - len(phrase) + 1) : number + 1]) == phrase:
                 size = max(size, len(phrase))
@@ -242,6 +242,12 @@ class Places:
         if proper and _bare_line(text, start, end):
             end = _line_end(text, end)
         return (text.starts[start], text.ends[end]) if proper else None
+
+
+@lru_cache(maxsize=100_000)
+def _compound(word: str) -> bool:
+    """Whether a word ends with a noun of an institution (`universitetssjukhuset`)."""
+    return word.endswith(_COMPOUNDS)
 
 
 def _practice(text: Note, number: int) -> tuple[int, int] | None:

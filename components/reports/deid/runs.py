@@ -37,7 +37,7 @@ DEGREE = re.compile(
 )
 DEGREES = word_set("runs.degrees")
 _JOINTS = frozenset({" ", "  ", "-", "'", " - ", "' ", "- "})
-_CAPITALS, _SMALL = re.compile("[A-Z]+"), re.compile("[a-z]+")
+_CAPITALS, _SMALL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"abcdefghijklmnopqrstuvwxyz"
 _VOWEL_FREE = re.compile(r"[^aeiouy\W\d_]{4,}$")
 
 
@@ -52,7 +52,9 @@ class Trust(IntEnum):
 def case_counts(text: str) -> tuple[int, int]:
     """How many capitals and how many small letters `text` holds."""
     if text.isascii():
-        return len("".join(_CAPITALS.findall(text))), len("".join(_SMALL.findall(text)))
+        raw = text.encode("ascii")
+        size = len(raw)
+        return size - len(raw.translate(None, _CAPITALS)), size - len(raw.translate(None, _SMALL))
     return sum(map(str.isupper, text)), sum(map(str.islower, text))
 
 

@@ -33,6 +33,7 @@ _KIND_CLASS = {
     "TIME": "D",
 }
 _WINDOW = 6
+_MANY = 13  # from here on a count says no more
 
 
 @cache
@@ -209,13 +210,12 @@ class Surroundings:
         end = self._breaks[line] if line < len(self._breaks) else len(view)
         first, last = bisect_left(scan.starts, begin), bisect_left(scan.starts, end)
         small = radiology = units = 0
-        terms = medical()
+        terms, mixed = medical(), not scan.lower_note
         number = first
-        while number < last:
+        while number < last and (units < _MANY or small < _MANY or radiology < 2):
             units += 1
             if number not in self.covered:
-                shape = scan.shape(number)
-                small += shape == "l"
+                small += mixed and view[scan.starts[number]].islower()
                 radiology += scan.words[number] in terms
             number = self.step(number, 1)
         total = len(self._breaks) + 1

@@ -46,26 +46,36 @@ def weights(path: Path = MODEL) -> Weights:
 
 def suspects(around: Surroundings, numbers: range | list[int]) -> list[int]:
     """Those of the tokens `numbers` that are worth a look."""
-    return [number for number in numbers if _suspect(around, number)]
+    scan, covered = around.scan, around.covered
+    if scan.lower_note:
+        likely = [number for number in numbers if number not in covered]
+    else:  # a word in small letters is none amid capitals, a code may be
+        view, starts, codes = scan.view, scan.starts, frozenset(scan.note.with_digit)
+        likely = [n for n in numbers if (not view[starts[n]].islower() or n in codes) and n not in covered]
+    flags, found = scan.flags, []
+    for number in likely:
+        mark = flags[number]
+        near = number - 1 in covered or number + 1 in covered
+        if not near and (mark & EPONYM or (mark & STOP and not mark & NAME)):
+            continue
+        if _suspect(around, number):
+            found.append(number)
+    return found
 
 
 def _suspect(around: Surroundings, number: int) -> bool:
     scan = around.scan
     word = scan.words[number]
-    if number in around.covered:
-        return False
     if not word.isalpha():
         return _number(around, number)
     if len(word) < 2:
-        return False
-    shape = scan.shape(number)
-    if shape == "l":
         return False
     flags = scan.flags[number]
     if _beside(around, number):
         return True
     if flags & EPONYM or (flags & STOP and not flags & NAME):
         return False
+    shape = scan.shape(number)
     if word in medical() and (not flags & NAME or flags & WORD or shape != "C" or scan.abbreviation(number)):
         return False
     if flags & NAME or word in towns():
