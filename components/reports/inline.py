@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from components.reports.headings import CORE, is_common, is_main, last_words, normalised, section_of
 from components.reports.layouts import SIGNED, TOLD, L, Mark
@@ -66,17 +67,27 @@ def inline_marks(content: str, start: int, offset: int, first: str | None) -> li
     return kept
 
 
+@lru_cache(maxsize=8192)
+def _may_end(word: str) -> bool:
+    """Whether a heading may end with a word."""
+    return normalised(word) in last_words() or (len(word) >= 6 and word[0].isupper())
+
+
 def _before_colon(content: str, offset: int, at: int) -> tuple[int, tuple[str, str], bool] | None:
     """(place, (section, confidence), whether it counts alone) of the heading that ends at a colon within a line."""
     low = max(offset, at - 70)
     tail = content[low:at].rstrip(" *_")
-    tokens = tail.split(" ")
-    last = tokens[-1]
-    if normalised(last) not in last_words() and (len(last) < 6 or not last[0].isupper()):
+    if not _may_end(tail[tail.rfind(" ") + 1 :]):
         return None
-    for count in range(min(6, len(tokens)), 0, -1):
-        words = " ".join(tokens[-count:])
-        begin = low + len(tail) - len(words)
+    tokens = tail.split(" ")
+    places, place = [], len(tail)
+    for token in tokens[:-7:-1]:
+        place -= len(token)
+        places.append(place)
+        place -= 1
+    for count in range(len(places), 0, -1):
+        place = places[count - 1]
+        begin, words = low + place, tail[place:]
         if not words[:1].isalpha() or (begin == low and (low > offset or not offset)) or len(words) < 4:
             continue
         upper = words.isupper()
@@ -86,7 +97,7 @@ def _before_colon(content: str, offset: int, at: int) -> tuple[int, tuple[str, s
         ended = content[max(0, begin - 2) : begin].rstrip()[-1:] in _ENDS or begin == offset
         if not (upper or ended):
             continue
-        found = section_of(words, misspelt=words[0].isupper(), qualified=upper)
+        found = section_of(words, words[0].isupper(), upper)
         if found and found[0] in _INLINE:
             return begin, found, upper or (words[0].isupper() and is_common(words))
     return None

@@ -88,12 +88,16 @@ BEFORE_FINDINGS = frozenset(
 )
 _FIRST_WORD = re.compile(rf"{L}+|[*=_#-]")
 _SPECIAL = re.compile(r"[:\uff1a\[\]\u3011}\t<*_=>|\u00a0\u2013\u2014]")
+# `Findings: The ...`: the commonest dress, told at once
+_SIMPLE = re.compile(r"(?P<words>[A-Z][A-Za-z]*+(?:[ /&][A-Za-z]++)*+): (?=[A-Za-z0-9])")
 _SHOUTED = re.compile(r"[.!?)] [^\W\d_a-z]{2}")
 _PROSE = re.compile(r" ?(?:(?P<small>[a-z]+)|(?P<word>[A-Z][a-z]*) (?P<next>\w*))")
 _CLOSERS = frozenset("*_=~])}\u3011 \u00a0\t")
 _ALONE_ENDS = f"{BLANK}*_=~#-."
 _ARTICLES = frozenset({"the", "this", "these", "all"})
 _STOPS = re.compile(rf"[:\uff1a\]\u3011}}\t<]|\*\*|__|[{BLANK}][-\u2013\u2014=>|{BLANK}]")
+# a line without any of these, and without two blanks together, has no stop
+_STOP_SIGNS = re.compile(rf"[:\uff1a\]\u3011}}\t<*_\u2013\u2014=>|\u00a0\ufeff\u200b\u3000]|  | -")
 _ADDENDUM_WORDS = frozenset(["addendum", "start", "begin", "beginning", "late", "report", *"*=_#-"])
 _TOLD_WORDS = frozenset(mapping("heading_words")["told"])
 _SIGNED_WORDS = frozenset(mapping("heading_words")["signed"])
@@ -160,7 +164,7 @@ def line_mark(line: Line, current: str) -> Mark | None:
         return Mark(start, start + len(head) - len(plain) + match.end(), "addendum", "high")
     if opening in _TOLD_WORDS and TOLD.match(plain):
         return Mark(start, start, "communication", "medium")
-    if current in BEFORE_FINDINGS and (match := _LEVELS.match(head)):
+    if plain[1:2].isdigit() and current in BEFORE_FINDINGS and (match := _LEVELS.match(head)):
         return Mark(start, start + match.end(), "findings", PART)
     if mark := _dressed(line, head, plain, current):
         return mark
@@ -192,7 +196,10 @@ def _closes(plain: str, set_off: bool) -> bool:
 
 def _dressed(line: Line, head: str, plain: str, current: str) -> Mark | None:
     """The heading before a colon, a dash or markup, or alone on its line."""
-    first = _STOPS.search(head, 0, 100)
+    if (simple := _SIMPLE.match(head)) and 2 <= simple.end("words") <= 70:
+        judged = _judge(line, simple["words"], (True, False, False), False, False, current)
+        return judged and Mark(line.start, line.start + (0 if judged[2] else simple.end() - 1), *judged[:2])
+    first = _STOPS.search(head, 0, 100) if _STOP_SIGNS.search(head, 0, 100) else None
     if first is None and not _may_stand_alone(line, plain):
         return None
     # a word of small letters after its capital begins at once: nothing stands before it
@@ -209,7 +216,8 @@ def _dressed(line: Line, head: str, plain: str, current: str) -> Mark | None:
         or stop["tag"]
         or (prefix and prefix["mark"].strip(" *-\u2022+|>") and stop["alone"] is not None)
     )
-    found = _judge(line, words, stop, marked, bool(prefix and prefix["item"]), current)
+    ends = bool(stop["colon"]), bool(stop["dash"]), stop["alone"] is not None
+    found = _judge(line, words, ends, marked, bool(prefix and prefix["item"]), current)
     if not found:
         return None
     name, confidence, inside = found
@@ -236,12 +244,15 @@ def _stop(head: str, begin: int, first: re.Match[str] | None) -> re.Match[str] |
 
 
 def _judge(
-    line: Line, words: str, stop: re.Match[str], marked: bool, item: bool, current: str
+    line: Line, words: str, ends: tuple[bool, bool, bool], marked: bool, item: bool, current: str
 ) -> tuple[str, str, bool] | None:
-    """(section, confidence, whether the heading is part of the body) of words that look like a heading."""
-    colon, dash, alone = bool(stop["colon"]), bool(stop["dash"]), stop["alone"] is not None
+    """(section, confidence, whether the heading is part of the body) of words that look like a heading.
+
+    `ends`: whether a colon follows, a dash, or nothing.
+    """
+    colon, dash, alone = ends
     upper = words.isupper()
-    found = section_of(words, misspelt=colon or marked or dash or alone, qualified=colon or marked or upper)
+    found = section_of(words, colon or marked or dash or alone, colon or marked or upper)
     if found and item and not (upper or alone or marked):
         found = None
     if found and ((found[0] == "header" and current == "findings") or (line.dangling and not upper)):

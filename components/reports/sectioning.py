@@ -128,9 +128,9 @@ def _is_new_study(name: str, seen: set[str], part: int) -> bool:
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """A body without the white space, markup, rules and escaped line breaks around it."""
-    while start < end and (after := _opening(text, start, end)) > start:
+    while start < end and not text[start].isalnum() and (after := _opening(text, start, end)) > start:
         start = after
-    while end > start and (before := _closing(text, start, end)) < end:
+    while end > start and text[end - 1] != "." and (before := _closing(text, start, end)) < end:
         end = before
     return start, end
 
@@ -192,19 +192,21 @@ def _marks(text: str) -> list[Mark]:
     marks: list[Mark] = []
     lines = _lines(text)
     filled = [number for number, (_, content) in enumerate(lines) if not content.isspace()]
-    open_before, end_before = False, 0
+    open_before, closed_before, end_before = False, True, 0
     for place, number in enumerate(filled):
         start, content = lines[number]
         blank = not place or (start - end_before > 1 and _is_blank(text[end_before:start]))
         if is_plain(content, blank):
             end_before = start + len(content)
-            open_before = content.rstrip()[-1] not in _CLOSED
+            closed_before = content[-1] in _CLOSED or content.rstrip()[-1] in _CLOSED
+            open_before = not closed_before
             continue
         after = lines[filled[place + 1]][1] if place + 1 < len(filled) else ""
         current = marks[-1].name if marks else "header"
         goes_on = open_before and not blank
         dangling = (
             not blank
+            and not closed_before
             and text[max(0, end_before - 16) : end_before].rstrip().rpartition(" ")[2].lower() in _DANGLING
         )
         mark = line_mark(Line(content, start, blank, goes_on, after, dangling), current)
@@ -222,7 +224,8 @@ def _marks(text: str) -> list[Mark]:
                 )
             marks += within
         end_before = start + len(content)
-        open_before = mark is None and content.rstrip()[-1] not in _CLOSED
+        closed_before = content[-1] in _CLOSED or content.rstrip()[-1] in _CLOSED
+        open_before = mark is None and not closed_before
     return _concluded(text, _settled(marks))
 
 
@@ -275,4 +278,6 @@ def _lines(text: str) -> list[tuple[int, str]]:
 
 def _is_blank(gap: str) -> bool:
     """Whether an empty line lies between two lines."""
+    if "\r" not in gap:
+        return gap.count("\n") > 1
     return gap.replace("\r\n", "\n").replace("\r", "\n").count("\n") > 1

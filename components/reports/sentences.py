@@ -36,10 +36,18 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
     limit = len(text) if end is None else end
     spans: list[tuple[int, int]] = []
     begin = place = start
-    while (candidate := _CANDIDATE.search(text, place, limit)) is not None:
+    for candidate in _CANDIDATE.finditer(text, start, limit):
         at, after = candidate.span()
-        if after == at + 1 and text[at] == "." and _plainly_ends(text, begin, at, limit):
-            _add(text, begin, after, spans)
+        if after == limit:
+            break
+        if at < place:
+            continue  # within a break that was read whole
+        if text[at] == "." and _plainly_ends(text, begin, at, limit):
+            first = begin + 1 if text[begin] == " " else begin
+            if text[first].isalnum():
+                spans.append((first, after))
+            else:
+                _add(text, begin, after, spans)
             begin = place = after
             continue
         place = after
@@ -64,12 +72,22 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
 
 def _plainly_ends(text: str, begin: int, at: int, limit: int) -> bool:
     """The usual case, told quickly: a plain word that is no abbreviation, a stop, then a line's end or a capital."""
-    following = text[at + 1 : at + 3]
-    if at + 2 >= limit or not (following[0] in "\r\n" or (following[0] == " " and following[1].isupper())):
+    if at + 2 >= limit:
+        return False
+    after = text[at + 1]
+    if after == " ":
+        if not ((first := text[at + 2]).isupper() or (first.isdigit() and at - begin > 6)):
+            return False
+    elif after not in "\r\n":
         return False
     low = at - 24 if at - begin > 24 else begin
     word = text[text.rfind(" ", low, at) + 1 or low : at]
-    return len(word) > 3 and word.islower() and word.isalpha() and word not in _ABBREVIATIONS
+    if not word.isalpha():
+        return False
+    # a short word, or one with a capital, where it cannot be the number of an item (`IV.`)
+    if at - begin > 6 and word.isascii():
+        return len(word) > 1 and word.lower() not in _ABBREVIATIONS
+    return len(word) > 3 and word.islower() and word not in _ABBREVIATIONS
 
 
 def _add(text: str, start: int, end: int, spans: list[tuple[int, int]]) -> None:
