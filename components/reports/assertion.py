@@ -54,7 +54,11 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
     """What follows a mention in its clause, or in the next one that has no subject of its own; None: nothing."""
     whole = sentence[end : end + 220]
     after = words.ASIDE.sub(",", whole[:200], count=1)[:160]
+    if words.PROPERTY.match(whole) or words.PART_OF.search(before):
+        return None
     clause = _until_end(sentence, end, after)
+    if words.INTRODUCED.match(before):
+        clause = clause.partition(",")[0]
     if (
         words.UNASSESSED_STEMS.search(clause)
         and words.UNASSESSED_AFTER.search(clause)
@@ -95,6 +99,7 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
         words.DOUBT_STEMS.search(clause)
         and (doubt := words.DOUBT_AFTER.search(clause))
         and not words.ANOTHER.match(clause[: doubt.start()])
+        and not words.NEW_SUBJECT.match(clause[: doubt.start()])
     ):
         return denied if denied == ABSENT and words.OF_A_SIGN.search(doubt.group()) else UNCERTAIN
     if denied is None and words.UNREAL.match(clause):

@@ -8,73 +8,65 @@ from __future__ import annotations
 import re
 
 NO_CHANGE = (
-    r"(?:(?:(?!(?:and|or|nor|with|but|in|cystic|nodular|degenerative|calcific|inflammatory|\w+(?:matous|otic|"
-    r"atic|ctic|"
-    r"ular))\b)[\w-]+ ){0,3}(?:change|increase|decrease|progression|growth|"
-    r"enlargement of|difference|worsening|improvement|doubt|resolution|regression)\b|longer\b(?! (?:any|an?|"
-    r"evidence|shows?|showing|demonstrat\w+|seen|see|visible)\b))"
+    r"(?:(?:(?!(?:and|or|nor|with|but|in|cystic|nodular|degenerative|calcific|inflammatory|\w+(?:matous|"
+    r"otic|atic|ctic|ular))\b)[\w-]+ ){0,3}(?:change|increase|decrease|progression|growth|enlargement of|"
+    r"difference|worsening|improvement|doubt|resolution|regression)\b|longer\b(?! (?:any|an?|evidence|"
+    r"shows?|showing|demonstrat\w+|seen|see|visible)\b))"
 )
 PRIOR = (
-    r" (?:on|in|at|during|as of) (?:the |an? |any |his |her )?(?:\[date\]|(?:most )?(?:prior|previous|earlier|"
-    r"last|preceding|comparison|"
-    r"older?|outside|initial|baseline|past|recent prior)\b|(?:19|20)\d\d\b|\d{1,2}[/.-]\d|(?:\d{1,2} )?"
-    r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b)| previously| before\b| earlier\b| then\b"
+    r" (?:on|in|at|during|as of) (?:the |an? |any |his |her )?(?:\[date\]|(?:most )?(?:prior|previous|"
+    r"earlier|last|preceding|comparison|older?|outside|initial|baseline|past|recent prior)\b|(?:19|"
+    r"20)\d\d\b|\d{1,2}[/.-]\d|(?:\d{1,2} )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b)|"
+    r" previously| before\b| earlier\b| then\b"
 )
 SEEN = (
-    r"(?:seen|identified|present|observed|detected|visuali[sz]ed|noted|evident|appreciated|"
-    r"demonstrated|found|visible|apparent|shown|recogni[sz]ed|depicted|encountered|revealed|displayed|"
-    r"discernible|"
-    r"discerned|documented|monitored|noticed|elicited|confirmed|verified|substantiated|established|reproduced|"
-    r"proven|disclosed|imaged|delineated|perceived|perceptible|appreciable|detectable|made out|borne out)"
+    r"(?:seen|identified|present|observed|detected|visuali[sz]ed|noted|evident|appreciated|demonstrated|"
+    r"found|visible|apparent|shown|recogni[sz]ed|depicted|encountered|revealed|displayed|discernible|"
+    r"discerned|documented|monitored|noticed|elicited|confirmed|verified|substantiated|established|"
+    r"reproduced|proven|disclosed|imaged|delineated|perceived|perceptible|appreciable|detectable|made out|"
+    r"borne out)"
 )
 DENIED_BEFORE = (
     rf"(?:^|[.;] ?)(?:not {SEEN}|absent|negatives?|none) ?:|\bno\b(?! {NO_CHANGE})|\bnot\b(?! (?:only|"
-    rf"excluded?|ruled out|(?:significantly |completely |entirely |fully |"
-    rf"substantially )?(?:changed|different|resolved|cleared|improved|decreased|increased)|be (?:excluded|"
-    rf"ruled out)|"
-    rf"certain|clear|exclude|rule out|necessarily|without|adequately|well\b|optimal\w*|definitely excluded|"
-    rf"un\w+(?:ed|al|mon|ing)\b|infrequent\w*|surprising\w*|atypical\w*|only\b|"
-    rf"entirely exclude))"
-    rf"|\b(?:is|are|was|were|do|does|did|has|have)n['\u2019]t\b(?! (?:exclude|rule out|resolved|changed))"
-    rf"|\bwithout\b(?! {NO_CHANGE})|\bwith no\b(?! {NO_CHANGE})|\babsence of\b|\b(?:falls? |fell |"
+    rf"excluded?|ruled out|(?:significantly |completely |entirely |fully |substantially )?(?:changed|"
+    rf"different|resolved|cleared|improved|decreased|increased)|be (?:excluded|ruled out)|certain|clear|"
+    rf"exclude|rule out|necessarily|without|adequately|well\b|optimal\w*|definitely excluded|un\w+(?:ed|al|"
+    rf"mon|ing)\b|infrequent\w*|surprising\w*|atypical\w*|only\b|entirely exclude))|\b(?:is|are|was|were|"
+    rf"do|does|did|has|have)n['\u2019]t\b(?! (?:exclude|rule out|resolved|changed))|"
+    rf"\bwithout\b(?! {NO_CHANGE})|\bwith no\b(?! {NO_CHANGE})|\babsence of\b|\b(?:falls? |fell |"
     rf"stops? )?short of\b|\bspar(?:es|ing)\b|"
     r"\bpreviously (?:repaired|resected|removed|excised|drained)\b|\bnegative (?:\w+ )?for\b|"
     rf"\bfree (?:of|from)\b|\bclear of\b|\bdevoid of\b|\black(?:s|ing)? (?:of )?|\bdenie[sd]\b|\bdenying\b|"
     rf"\brather than\b|\binstead of\b|\bneither\b|\bnor\b|\bunremarkable for\b|\bargues? against\b|"
     rf"\babsent\b(?! (?:on|in|at))"
     r"|\b(?:has|have) been (?:ruled out|excluded)\b|\bexcludes?\b|\brules? out\b(?=[^.]{0,6}$)|"
-    r"\bresolution of\b|\bresolved\b|\bfail(?:s|ed|ing)? to\b|\bnone of\b|\bnever\b|"
-    r"\binterval (?:clearing|removal) of\b|(?:^|\brecently |\bnow )(?:removed|cleared)\b|\bremoval of\b|"
-    r"\bnon-?visuali[sz]ation of\b|\bnothing\b|\b(?:cannot|can not|could not|"
-    r"unable to) (?:\w+ly )?(?:identify|see|"
-    r"detect|find|demonstrate|appreciate|visuali[sz]e)\b|\b(?:arti?e?fact\w*|vessels?|"
-    r"structures?) (?:simulat\w+|"
-    r"mimick?\w+|resembl\w+|mistaken for)\b|^what (?:was|were|had been|has been|is) (?:[\w ]{0,20} )?"
-    r"(?:thought|believed|taken|considered|described|reported|interpreted|called|labelled) (?:to be |as |"
-    r"for )?|"
-    r"^(?:had there been|were there(?: to be)?|were (?=(?:an?|the|any) [^.;]{1,40} to be)|"
-    r"if there (?:were|had been))\b|"
-    r"\b(?:status post|s/p|after|following) (?:\w+ )?(?:removal|resection|repair|excision|drainage|evacuation|"
-    r"correction) of\b"
+    r"\bresolution of\b|\bresolved\b|\bfail(?:s|ed|ing)? to\b|\bnone of\b|\bnever\b|\binterval (?:clearing|"
+    r"removal) of\b|(?:^|\brecently |\bnow )(?:removed|cleared)\b|\bremoval of\b|"
+    r"\bnon-?visuali[sz]ation of\b|\bnothing\b|\b(?:cannot|can not|could not|unable to) (?:\w+ly "
+    r")?(?:identify|see|detect|find|demonstrate|appreciate|visuali[sz]e)\b|\b(?:arti?e?fact\w*|vessels?|"
+    r"structures?) (?:simulat\w+|mimick?\w+|resembl\w+|mistaken for)\b|^what (?:was|were|had been|has been|"
+    r"is) (?:[\w ]{0,20} )?(?:thought|believed|taken|considered|described|reported|interpreted|called|"
+    r"labelled) (?:to be |as |for )?|^(?:had there been|were there(?: to be)?|were (?=(?:an?|the|"
+    r"any) [^.;]{1,40} to be)|if there (?:were|had been))\b|\b(?:status post|s/p|after|"
+    r"following) (?:\w+ )?(?:removal|resection|repair|excision|drainage|evacuation|correction) of\b"
 )
 # `likely benign X`: the adverb is of the adjective
 ADVERB = re.compile(
-    r"^(?:(?:most )?likely|(?:un|most )?probably|possibly|potentially|presumed|presumably|perhaps|suspected)$"
+    r"^(?:(?:most )?likely|(?:un|most )?probably|possibly|potentially|presumed|presumably|perhaps|"
+    r"suspected)$"
 )
 OF_ITS_KIND = re.compile(
     r"^ (?:benign|malignant|metastatic|neoplastic|reactive|infectious|infective|(?:post|para)-?\w+|"
-    r"inflammatory|chronic|"
-    r"acute|old|new|physiologic(?:al)?|congenital|degenerative|granulomatous|traumatic|h[a]?emorrhagic|"
-    r"necrotic|"
-    r"cavitary|loculated|calcified|[a-z]+-related|iatrogenic|enlarging|growing|unchanged|stable|incidental)\b"
+    r"inflammatory|chronic|acute|old|new|physiologic(?:al)?|congenital|degenerative|granulomatous|"
+    r"traumatic|h[a]?emorrhagic|necrotic|cavitary|loculated|calcified|[a-z]+-related|iatrogenic|enlarging|"
+    r"growing|unchanged|stable|incidental)\b"
 )
 # `given suspected pneumonia, the X is ...`
 MAIN_CLAUSE = re.compile(r", (?:the|this|these|those) (?:[\w-]+ ){0,3}$")
 # `status post X repair`
 DONE_BEFORE = re.compile(
-    r"\bpost-?(?:surgical|operative) \w+ (?:of|from|related to)(?: [\w-]+){0,3} $|"
-    r"\b(?:status post|post|prior|previous|after|following|history of|interval|underwent|since|remote|old)"
-    r"(?: [\w-]+){0,3} $"
+    r"\bpost-?(?:surgical|operative) \w+ (?:of|from|related to)(?: [\w-]+){0,3} $|\b(?:status post|post|"
+    r"prior|previous|after|following|history of|interval|underwent|since|remote|old)(?: [\w-]+){0,3} $"
 )
 DONE_AFTER = re.compile(r"^ (?:repair|resection|excision|drainage|evacuation|ablation)\b")
 # what a `consider` advises, where it doubts nothing
@@ -84,113 +76,93 @@ CARE = (
 )
 DOUBT_BEFORE = (
     r"\b(?:thought|felt|believed|presumed|judged|considered) (?:\w+ ){0,2}to (?:be|reflect|represent)\b|"
-    r"^were (?:this|it|these|they)\b|"
-    r"\bin all (?:likelihood|probability)\b|\b(?:likelihood|probability|suggestion) of\b|"
-    r"\b(?:appears?|seems?) to (?:be|represent|reflect|indicate)\b|\bconceivabl[ey]\b|\bborderline for\b|"
+    r"^were (?:this|it|these|they)\b|\bin all (?:likelihood|probability)\b|\b(?:likelihood|probability|"
+    r"suggestion) of\b|\b(?:appears?|seems?) to (?:be|represent|reflect|indicate)\b|\bconceivabl[ey]\b|"
+    r"\bborderline for\b|"
     rf"\bconsiderations? (?:\w+ )?(?:include|are|is|of|would be)\b|\bconsider(?:ed|ing)?\b(?! {CARE})|"
     r"^exclude\b|^not excluded ?:|\b(?:correlation|correlate clinically|^correlate) (?:\w+ ){0,2}for\b|"
-    r"\bplausibl[ey]\b|\bin keeping with possible\b|"
-    r"\b(?:to|possible|impossible to|excluding|exclusion of) (?:exclude|rule out)\b|\bexcluding\b|"
-    r"\b(?:some |little |slight )?doubt (?:about|regarding|as to|concerning)\b|\bquestion ?:|\bwould\b|"
-    r"\bunless\b|"
-    r"\bin (?:the event|case) of\b|\b(?:distinguish\w*|differentiat\w+|separat\w+|tell) (?:\w+ )?(?:from|"
-    r"apart)\b|"
-    r"\b(?:may|might|could) (?:obscure|hide|mask|simulate|mimic)\b|\beither\b(?! (?:side|lung|lobe|base|apex|"
-    r"hemi|of))|"
-    r"\bcannot be (?:distinguished|differentiated|separated) from\b|"
-    r"\bpossibl[ey]\b|\bpossibility of\b|\bprobabl[ey]\b|(?<!un)\blikely\b|\bsuspicious for\b|"
-    r"\bsuspect(?:ed|s)?\b|\bsuspicion (?:of|for)\b|\bconcern(?:ing)? (?:for|of)\b|\bquestion(?:able| of|"
-    r"ed)?\b|\bmay\b|\bmight\b|\bcould\b|\b(?:cannot|can not|can['\u2019]t|could not) (?:\w+ly )?(?:exclude|"
-    r"rule out)\b"
-    r"|\bnot (?:\w+ly )?(?:exclude|rule out)\b|\b(?:difficult|hard) to (?:exclude|rule out)\b|\bversus\b|"
-    r"\bvs\b|"
-    r"\bdifferential\b|\bsuggest(?:s|ive|ing|ed)?\b|\brule out\b|\br/o\b|\bevaluate for\b|"
-    r"\bassess for\b|\bequivocal\b|\bindeterminate for\b|\bpotential(?:ly)?\b|\bpresumed\b|\bpresumably\b|"
-    r"\bworrisome for\b|\bwhether\b|\bunclear if\b|\b(?:un)?certain (?:if|for)\b|^should (?:an?|any|"
-    r"there)\b|\bperhaps\b"
-    r"|(?<!in )\bfavou?r(?:s|ed|ing)?\b|\?|\bif\b(?! (?:any|at all),? (?:\w+ )?(?:change|difference|growth))|"
-    r"\bunlikely\b|\bless likely\b|\bdoubtful\b|"
-    r"\bshould be (?:considered|excluded)\b|\bapparent\b|\braises? the (?:possibility|question)\b|"
-    r"\bcompatible with either\b"
+    r"\bplausibl[ey]\b|\bin keeping with possible\b|\b(?:to|possible|impossible to|excluding|"
+    r"exclusion of) (?:exclude|rule out)\b|\bexcluding\b|\b(?:some |little |slight )?doubt (?:about|"
+    r"regarding|as to|concerning)\b|\bquestion ?:|\bwould\b|\bunless\b|\bin (?:the event|case) of\b|"
+    r"\b(?:distinguish\w*|differentiat\w+|separat\w+|tell) (?:\w+ )?(?:from|apart)\b|\b(?:may|might|"
+    r"could) (?:obscure|hide|mask|simulate|mimic)\b|\beither\b(?! (?:side|lung|lobe|base|apex|hemi|of))|"
+    r"\bcannot be (?:distinguished|differentiated|separated) from\b|\bpossibl[ey]\b|\bpossibility of\b|"
+    r"\bprobabl[ey]\b|(?<!un)\blikely\b|\bsuspicious for\b|\bsuspect(?:ed|s)?\b|\bsuspicion (?:of|for)\b|"
+    r"\bconcern(?:ing)? (?:for|of)\b|\bquestion(?:able| of|ed)?\b|\bmay\b|\bmight\b|\bcould\b|\b(?:cannot|"
+    r"can not|can['\u2019]t|could not) (?:\w+ly )?(?:exclude|rule out)\b|\bnot (?:\w+ly )?(?:exclude|"
+    r"rule out)\b|\b(?:difficult|hard) to (?:exclude|rule out)\b|\bversus\b|\bvs\b|\bdifferential\b|"
+    r"\bsuggest(?:s|ive|ing|ed)?\b|\brule out\b|\br/o\b|\bevaluate for\b|\bassess for\b|\bequivocal\b|"
+    r"\bindeterminate for\b|\bpotential(?:ly)?\b|\bpresumed\b|\bpresumably\b|\bworrisome for\b|\bwhether\b|"
+    r"\bunclear if\b|\b(?:un)?certain (?:if|for)\b|^should (?:an?|any|there)\b|\bperhaps\b|"
+    r"(?<!in )\bfavou?r(?:s|ed|ing)?\b|\?|\bif\b(?! (?:any|at all),? (?:\w+ )?(?:change|difference|"
+    r"growth))|\bunlikely\b|\bless likely\b|\bdoubtful\b|\bshould be (?:considered|excluded)\b|"
+    r"\bapparent\b|\braises? the (?:possibility|question)\b|\bcompatible with either\b"
 )
 AUX = r"(?:is|are|was|were|has been|have been|has|have|can be|could be)"
 DENIED_AFTER = re.compile(
     r"^ (?:is|are|was|were) (?:within|in) (?:the )?(?:normal|physiolog\w+) (?:limits?|range|amounts?)\b|"
-    r"\bwithout (?:\w+ )?recurrence\b|\b(?:was|were|been) (?:pulled|extracted|discontinued)\b|"
-    r"^-free\b|^ (?:removal|extraction|explantation|clearance)\b|\b(?:has|have|is|are|was|were) (?:now |"
-    r"since |been |completely |fully |entirely )*(?:reabsorbed|drained|evacuated|resected|excised|explanted|"
-    r"resorbed|"
-    r"re-?expanded|abated|dissipated|healed|come out|been taken out|dissolved)\b|"
+    r"\bwithout (?:\w+ )?recurrence\b|\b(?:was|were|been) (?:pulled|extracted|discontinued)\b|^-free\b|"
+    r"^ (?:removal|extraction|explantation|clearance)\b|\b(?:has|have|is|are|was|were) (?:now |since |"
+    r"been |completely |fully |entirely )*(?:reabsorbed|drained|evacuated|resected|excised|explanted|"
+    r"repaired|resorbed|re-?expanded|abated|dissipated|healed|come out|been taken out|dissolved)\b|"
     r"^[ ,]*(?:(?:which |it |this |they )?(?:is|are|was|were|has|have|had)? ?(?:now|since|subsequently|"
-    r"meanwhile|"
-    r"entirely|completely|fully) )+(?:been )?(?:resolved|cleared|gone|removed|absent|disappeared)\b|"
-    r"^ (?:is |are |was |were |has been |have been |now )*(?:out|withdrawn|explanted)\b(?! (?:of|to|in))|"
-    r"^ ?: none\b|\b(?:has|have|had|did) not (?:recur|returned|return|reappeared|developed|occurred)|"
-    r"\b(?:can|may|could) (?:now |therefore |safely |confidently |reliably )*be (?:\w+ly )?(?:excluded|"
-    r"ruled out)\b|"
-    rf"\b(?:is|are|was|were) (?:all |both |each |also |likewise )*(?:not {SEEN}|absent|excluded)\b(?!{PRIOR})|"
-    rf"\b(?:{AUX} ?(?:not|no longer|never)|(?:is|are|was|were|has|have)n['\u2019]t|"
-    rf"no longer)(?: (?!previously)\w+ly)?(?: been| be)? ?"
-    rf"(?:definite\w* |clearly |a )?(?:{SEEN}|feature|finding|enlarged|thickened|dilated)\b(?!{PRIOR})|"
-    rf"\b(?:is|are|was|were|has|have|appears?|appears? to have)(?: been| now| since| interval| "
-    rf"(?!near|partial|incomplet|almost|most|large|part|main)\w+ly)* (?:absent|"
-    rf"excluded|ruled out|resolved|cleared|removed|disappeared|subsided|vanished|gone|"
-    rf"regressed completely)\b(?!{PRIOR})"
-    rf"|\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|"
-    rf"demonstrated|found|discerned)\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|"
-    rf"nil|"
-    rf"not (?:{SEEN}))|"
-    rf"\b(?:is|are|was|were) (?:negative|unlikely to be present|neither(?! (?:\w+ly )?(?:increas|decreas|larg|"
-    rf"small|new|grow|enlarg|better|wors|"
+    r"meanwhile|entirely|completely|fully) )+(?:been )?(?:resolved|cleared|gone|removed|absent|"
+    r"disappeared)\b|^ (?:is |are |was |were |has been |have been |now )*(?:out|withdrawn|"
+    r"explanted)\b(?! (?:of|to|in))|^ ?: none\b|\b(?:has|have|had|did) not (?:recur|returned|return|"
+    r"reappeared|developed|occurred)|\b(?:can|may|could) (?:now |therefore |safely |confidently |"
+    r"reliably )*be (?:\w+ly )?(?:excluded|ruled out)\b|"
+    rf"\b(?:is|are|was|were) (?:all |both |each |also |likewise )*(?:not {SEEN}|absent|"
+    rf"excluded)\b(?!{PRIOR})|\b(?:{AUX} ?(?:not|no longer|never)|(?:is|are|was|were|has|have)n['\u2019]t|"
+    rf"no longer)(?: (?!previously)\w+ly)?(?: been| be)? ?(?:definite\w* |clearly |a )?(?:{SEEN}|feature|"
+    rf"finding|enlarged|thickened|dilated)\b(?!{PRIOR})|^ no longer (?:persists?|remains?|exists?)\b|"
+    rf"\b(?:is|are|was|were|has|have|appears?|appears? to have)(?: been| now| since| interval| (?!near|"
+    rf"partial|incomplet|almost|most|large|part|main)\w+ly)* (?:absent|excluded|ruled out|resolved|cleared|"
+    rf"removed|disappeared|subsided|vanished|gone|regressed completely)\b(?!{PRIOR})|\b(?:cannot|can not|"
+    rf"could not|can['\u2019]t) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|demonstrated|found|"
+    rf"discerned)\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|nil|"
+    rf"not (?:{SEEN}))|\b(?:is|are|was|were) (?:negative|unlikely to be present|"
+    rf"neither(?! (?:\w+ly )?(?:increas|decreas|larg|small|new|grow|enlarg|better|wors|"
     r"progress|chang|calcif|enhanc|cavit|loculat|specul)))\b|"
     rf"^[ ,]*(?:resolved|removed|absent|not (?:(?!previously)\w+ly )?{SEEN}|none)\b(?!{PRIOR})|"
     r"^ (?:(?:now|has|have|is|are|appears?|been) )+(?:clear|normal)\b"
 )
 # `is likely reactive`, `could be infectious`: the nature is doubted, not the finding
 NATURE = (
-    r" (?!(?:present|seen|there|in|at|on|given|but|and|however|with|as|based|considering|under|due|not|or|if|"
-    r"for|to)\b)"
-    r"[a-z]"
+    r" (?!(?:present|seen|there|in|at|on|given|but|and|however|with|as|based|considering|under|due|not|or|"
+    r"if|for|to)\b)[a-z]"
 )
 DOUBT_AFTER = re.compile(
-    r"\b(?:difficult|hard|impossible|not possible) to (?:exclude|rule out|separate|distinguish|differentiate|"
-    r"tell|confirm)\b|"
-    r"\bwould be difficult\b|^ or not\b|"
-    r"\b(?:less|more) likely\b(?! (?!(?:than|given|in|due|because|based|considering|at|with|but|on|and)\b)\w)|"
+    r"\b(?:difficult|hard|impossible|not possible) to (?:exclude|rule out|separate|distinguish|"
+    r"differentiate|tell|confirm)\b|\bwould be difficult\b|^ or not\b|\b(?:less|"
+    r"more) likely\b(?! (?!(?:than|given|in|due|because|based|considering|at|with|but|on|and)\b)\w)|"
     r"\bnot (?:\w+ly )?(?:favou?red|suspected|thought likely)\b|\b(?:is|are|was|were) (?:\w+ )?(?:believed|"
-    r"felt|thought|presumed) (?:to be )?(?:present|likely|possible|unlikely|probable|there)\b|\bbe (?:missed|"
-    r"overlooked|obscured|hidden)\b|\b(?:is|are|was|"
-    r"remains?|represents?) (?:also |still |another |"
-    r"the |one )?(?:an? )?(?:\w+ )?(?:possib\w+|consideration|concern|question)\b|\b(?:has|"
-    r"have) been (?:questioned|suspected|raised)\b|"
-    r"\b(?:is|are|was|were) (?:only |also |merely |strongly )*(?:suspected|raised|considered|debatable|"
-    r"conceivable)\b|"
-    r"^[ ,]*(?:possible|probable|likely|questionable|equivocal|uncertain|doubtful)\b(?! \w)|"
-    r"^[ ,]*if (?:any|at all|real|genuine|it|they|this)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|can not|"
-    r"can['\u2019]t|"
-    r"could not) "
-    r"be (?:\w+ly )?(?:told|distinguished|differentiated|separated|discriminated|confirmed)\b(?! by)|"
-    r"\b(?:is|are) (?:also )?(?:in|on|among) the (?:list|differential)|"
-    r"\b(?:cannot|can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out|dismissed|"
-    r"discounted)\b|"
-    r"\bnot (?:be )?(?:\w+ly )?(?:excluded|ruled out)\b|\b(?:is|are|was|were) (?:suspected|"
+    r"felt|thought|presumed) (?:to be )?(?:present|likely|possible|unlikely|probable|there)\b|"
+    r"\bbe (?:missed|overlooked|obscured|hidden)\b|\b(?:is|are|was|remains?|represents?) (?:also |still |"
+    r"another |the |one )?(?:an? )?(?:\w+ )?(?:possib\w+|consideration|concern|question)\b|\b(?:has|"
+    r"have) been (?:questioned|suspected|raised)\b|\b(?:is|are|was|were) (?:only |also |merely |"
+    r"strongly )*(?:suspected|raised|considered|debatable|conceivable)\b|^[ ,]*(?:possible|probable|likely|"
+    r"questionable|equivocal|uncertain|doubtful)\b(?! \w)|^[ ,]*if (?:any|at all|real|genuine|it|they|"
+    r"this)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|can not|can['\u2019]t|"
+    r"could not) be (?:\w+ly )?(?:told|distinguished|differentiated|separated|discriminated|"
+    r"confirmed)\b(?! by)|\b(?:is|are) (?:also )?(?:in|on|among) the (?:list|differential)|\b(?:cannot|"
+    r"can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out|dismissed|"
+    r"discounted)\b|\bnot (?:be )?(?:\w+ly )?(?:excluded|ruled out)\b|\b(?:is|are|was|were) (?:suspected|"
     rf"possible(?!{NATURE})|(?:most )?likely(?!{NATURE})|probable(?!{NATURE})|questioned|questionable|"
     rf"unlikely|favou?red|not certain|uncertain|equivocal|doubtful|"
-    r"(?:difficult|hard|impossible) to exclude|less likely|in question|in the differential)\b"
-    r"|\b(?:may|might|could) be (?:present|considered|seen|(?:\w+ly )?(?:artif\w+|artef\w+|spurious|"
-    r"technical)|due to (?:an? )?(?:overlying|artif\w+|artef\w+|motion|technique|summation|respiratory))\b|"
+    r"(?:difficult|hard|impossible) to exclude|less likely|in question|in the differential)\b|\b(?:may|"
+    r"might|could) be (?:present|considered|seen|(?:\w+ly )?(?:artif\w+|artef\w+|spurious|technical)|"
+    r"due to (?:an? )?(?:overlying|artif\w+|artef\w+|motion|technique|summation|respiratory))\b|"
     r"\b(?:possibly|perhaps|likely|probably) (?:an? )?(?:artif\w+|artef\w+|summation|spurious|nipple|"
-    r"overlying)\b|\bversus\b|\bvs\b|^ ?\?|"
-    r"\bshould be (?:considered|excluded)\b|\bto be (?:considered|excluded)\b|\bsuspected$|\bsuspected[.,]|"
-    r"\bunlikely\b|\bimprobable\b|\bin the differential\b|"
+    r"overlying)\b|\bversus\b|\bvs\b|^ ?\?|\bshould be (?:considered|excluded)\b|\bto be (?:considered|"
+    r"excluded)\b|\bsuspected$|\bsuspected[.,]|\bunlikely\b|\bimprobable\b|\bin the differential\b|"
     r"(?:\b(?:is|are|was|were)|^) (?:not well|poorly|not optimally|suboptimally) (?:seen|visuali[sz]ed|"
-    rf"evaluated|demonstrated|assessed)\b(?!{PRIOR})|^ (?:is |are )?(?:largely |partially |partly )?obscured\b"
+    rf"evaluated|demonstrated|assessed)\b(?!{PRIOR})|^ (?:is |are )?(?:largely |partially |"
+    rf"partly )?obscured\b"
 )
 UNASSESSED_AFTER = re.compile(
     r"\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:assessed|evaluated|judged|commented|"
-    r"determined)\b|"
-    r"\b(?:is|are|was|were) (?:not (?:assessed|evaluated|evaluable|assessable)|non-?diagnostic|"
-    r"(?:severely |markedly )?(?:limited|suboptimal|degraded|precluded))\b"
+    r"determined)\b|\b(?:is|are|was|were) (?:not (?:assessed|evaluated|evaluable|assessable)|"
+    r"non-?diagnostic|(?:severely |markedly )?(?:limited|suboptimal|degraded|precluded))\b"
 )
 UNASSESSED_BEFORE = re.compile(
     r"\b(?:evaluation|assessment|detection|sensitivity|characteri[sz]ation|exclusion|screening|"
@@ -203,19 +175,16 @@ STATE = (
 )
 ENDS = re.compile(
     r";|(?<=\w\w)\. (?=\w)|\bwith (?=[^,;.]{1,60} (?:in place|in situ|in position|again|unchanged|stable|"
-    r"still|redemonstrated)\b)|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bexcept(?:ing)?\b|\bapart from\b|"
-    r"\bother than\b|\baside from\b|\bbesides\b|\byet\b|\bwith the exception\b|\bsecondary to\b|"
-    r"\bdue to\b|\bbecause\b|\bwhereas\b|\bwhile\b|\bnevertheless\b|\bdespite\b|\bin spite of\b|"
-    r"\bnotwithstanding\b|"
-    r"\bonly\b(?= (?:an?|some|mild|minimal|minor|small|trace|the|slight|subtle|few|tiny|known|old)\b)|"
-    r"(?<=\w )(?:after|following|since)\b(?! (?:(?:the )?(?:\w+ )?(?:removal|resection|repair|excision|"
-    r"drainage|"
-    r"evacuation|correction) of))|"
-    rf"\bthere (?:is|are|was|were|has|have)\b|\bon the other hand\b|(?:is|are|was|"
-    rf"were) {SEEN}(?:,| and| with| where| while| in the setting)|\bwhich\b|:|"
-    r"(?:\band|,) (?:and )?(?=(?:the|both|this|these|its|an?) (?:[\w-]+ ){1,5}(?:is|are|was|were|shows?|has|"
-    r"have|"
-    r"contains?|demonstrates?|remains?|persists?|appears?)\b)|"
+    r"still|redemonstrated)\b)|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bexcept(?:ing)?\b|"
+    r"\bapart from\b|\bother than\b|\baside from\b|\bbesides\b|\byet\b|\bwith the exception\b|"
+    r"\bsecondary to\b|\bdue to\b|\bbecause\b|\bwhereas\b|\bwhile\b|\bnevertheless\b|\bdespite\b|"
+    r"\bin spite of\b|\bnotwithstanding\b|\bonly\b(?= (?:an?|some|mild|minimal|minor|small|trace|the|"
+    r"slight|subtle|few|tiny|known|old)\b)|(?<=\w )(?:after|following|since)\b(?! (?:(?:the )?(?:\w+ "
+    r")?(?:removal|resection|repair|excision|drainage|evacuation|correction) of))|"
+    rf"\bthere (?:is|are|was|were|has|have)\b|\bon the other hand\b|(?:is|are|was|were) {SEEN}(?:,| and|"
+    rf" with| where| while| in the setting)|\bwhich\b|:|"
+    r"(?:\band|,) (?:and )?(?=(?:the|both|this|these|its|an?) (?:[\w-]+ ){1,5}(?:is|are|was|were|shows?|"
+    r"has|have|contains?|demonstrates?|remains?|persists?|appears?)\b)|"
     rf"(?:\band|,) (?:and )?(?=(?:(?!no\b|or\b|and\b)[\w-]+ ){{1,4}}(?:(?:is|are|was|were|appears?|"
     rf"remains?) {STATE}|"
     r"remains?|persists?|has (?:increased|decreased)|have (?:increased|decreased))\b)"
@@ -224,8 +193,7 @@ DEGREE = (
     r"(?:a|an|mild|mildly|moderate|severe|marked|small|large|trace|minimal|minor|multiple|few|several|some|"
     r"scattered|stable|unchanged|diffuse|extensive|bilateral|patchy|new|increased|there|again|old|tiny|"
     r"known|persistent|significant|numerous|subtle|prominent|slight|residual|chronic|bibasal|bibasilar|"
-    r"dependent|"
-    r"mainly|predominantly|now|early)"
+    r"dependent|mainly|predominantly|now|early)"
 )
 END_CLAUSE = re.compile(rf"(?:,(?: and| with)?|\band|\bwith) {DEGREE}\b")
 CUES = re.compile(f"(?P<doubt>{DOUBT_BEFORE})|(?P<denied>{DENIED_BEFORE})")
@@ -235,36 +203,30 @@ STATED_AFTER = re.compile(
     r"^[\w ,]{0,60}\b(?:and|,) "
     + DEGREE
     + r"\b|^ [^,;]*\b(?:in|at|on|within|measuring|of \d)\b [^,;]*, (?!and |or |nor |\d|(?:is|are|was|were|has|"
-    r"have|can|which|that|now|"
-    r"not|no)\b)"
+    r"have|can|which|that|now|not|no)\b)"
 )
 STATED_BEFORE = re.compile(
-    r"(?:^|, |\band |\bwith )(?:an? )?(?:mild|moderate|severe|small|large|trace|minimal|minor|stable|unchanged|"
-    r"persistent|tiny)(?: [\w-]+){0,2} $"
+    r"(?:^|, |\band |\bwith )(?:an? )?(?:mild|moderate|severe|small|large|trace|minimal|minor|stable|"
+    r"unchanged|persistent|tiny)(?: [\w-]+){0,2} $"
 )
 # `no suspicion of X`, `nothing to suggest X`: the denial is of the sign that the doubt names
 OF_A_SIGN = re.compile(
     r"\b(?:suggest\w*|thought|felt|believed|appears?|seems?|suspicious|suspect\w*|suspicion|concern\w*|"
-    r"worrisome|favou?r\w*|question\w*|possibility|"
-    r"rais\w+|"
-    r"indicat\w+|likely|probabl\w+|compatible|apparent|could|might|may)\b"
+    r"worrisome|favou?r\w*|question\w*|possibility|rais\w+|indicat\w+|likely|probabl\w+|compatible|"
+    r"apparent|could|might|may)\b"
 )
 NO_SIGN = re.compile(r"^(?:(?!\b(?:but|and|or)\b)[^,;:.]){0,60}$|^(?:(?!\bbut\b)[^;:.]){0,90} to $")
 # `no gas within the X`, `none of the Xs`: what is named as known is there, whatever is denied of it
 KNOWN = re.compile(
     r"\b(?:underlying|underneath|complicating|causing|involving|overlying|superimposed on|associated with|"
-    r"due to|"
-    r"secondary to|related to|explain|explaining|account for|accounting for|within|inside|around|adjacent to|"
-    r"near|along|surrounding|beside|beneath|behind|below|above|abutting|"
-    r"in|from|to|"
-    r"of|by|with|between) (?:the|this|that|these|those|its|their) (?:(?!(?:an?|any|is|are|has|have|contains?|"
-    r"shows?)\b)"
-    r"[\w-]+ ){0,3}$"
+    r"due to|secondary to|related to|explain|explaining|account for|accounting for|accompan\w+|abuts|"
+    r"surrounds|surrounding|within|inside|around|adjacent to|near|along|surrounding|beside|beneath|behind|"
+    r"below|above|abutting|in|from|to|of|by|with|between) (?:the|this|that|these|those|its|"
+    r"their) (?:(?!(?:an?|any|is|are|has|have|contains?|shows?)\b)[\w-]+ ){0,3}$"
 )
 OF_A_TRACE = re.compile(
     r"\b(?:evidence|signs?|traces?|indication|residual\w*|remnants?|remains|visuali[sz]ation|recurrence|"
-    r"presence|"
-    r"suggestion|suspicion|persistence|resolution|clearing|removal|(?:re)?section|repair|excision|"
+    r"presence|suggestion|suspicion|persistence|resolution|clearing|removal|(?:re)?section|repair|excision|"
     r"drainage|free|clear|devoid) (?:of|from) (?:the|this|that|these|those) (?:[\w-]+ ){0,3}$|"
     r"\bin the (?:[\w-]+ ){0,3}$(?<=lung )|^ ?(?:the|this|these) (?:[\w-]+ ){0,3}$"
 )
@@ -277,50 +239,40 @@ NONE_OF = re.compile(
 )
 EVENT = re.compile(
     r"^(?: \w+)? (?:migration|malposition\w*|kinking|leak(?:age)?|displacement|occlusion|complications?|"
-    r"cavitation|growth|"
-    r"progression|enlargement|dysfunction|fragmentation|disconnection|dislodge\w*|discontinuity|loculation|"
-    r"rupture|related|associated|infection|increase|thrombosis|stenosis)\b"
+    r"cavitation|growth|progression|enlargement|dysfunction|fragmentation|disconnection|dislodge\w*|"
+    r"discontinuity|loculation|rupture|related|associated(?! with| to)|infection|increase|thrombosis|"
+    r"stenosis)\b"
 )
 ELLIPSIS = re.compile(
     r"[;,.] (?:but )?(?:(?:today.s |the |this )?(?:ct|study|examination|scan|imaging)) (?:does|"
-    r"did) not (?:bear|"
-    r"confirm|support|"
-    r"corroborate|substantiate|show) (?:this|it|that)\b|"
-    r"(?:,|;|\bbut|\band|\bhowever,?|\bthough|\balthough|\. |^ (?=which |that )) ?(?:but |and |which |that |"
-    r"now |today |"
-    r"currently |"
-    r"however,? )*"
-    r"(?:it |they |this |these |such a thing |one |the (?:former|latter|same|finding) )?(?:(?:is|are|was|were|"
-    r"has|have|had|"
-    r"can|could) (?:now |since |today |currently )*)?(?:(?:not|no longer|never|"
-    r"n't)(?: (?!previously)\w+ly)?(?: been| be)?"
+    r"did) not (?:bear|confirm|support|corroborate|substantiate|show) (?:this|it|that)\b|(?:,|;|\bbut|"
+    r"\band|\bhowever,?|\bthough|\balthough|\. |^ (?=which |that )) ?(?:but |and |which |that |now |today |"
+    r"currently |however,? )*(?:it |they |this |these |such a thing |one |the (?:former|latter|same|"
+    r"finding) )?(?:(?:is|are|was|were|has|have|had|can|could) (?:now |since |today |"
+    r"currently )*)?(?:(?:not|no longer|never|n't)(?: (?!previously)\w+ly)?(?: been| be)?"
     rf" {SEEN}|cannot be {SEEN}|none (?:(?:is|are|was|were|has been|could be|can be) )?(?:\w+ly )?{SEEN}|"
-    r"(?:has|have|is|are) (?:now |since |completely |fully |entirely )*(?:resolved|cleared|gone|disappeared|"
+    r"(?:has|have|is|are) (?:now |since |completely |fully |entirely )*(?:resolved|cleared|gone|"
+    r"disappeared|"
     rf"vanished|reabsorbed|resorbed|healed))\b(?!{PRIOR})|"
     r"(?:,|\band|\bbut|;) (?:none|nothing|no trace) (?:now |of it )?(?:remains?|persists?|is left|was left|"
     r"is there)\b"
 )
 UNREAL = re.compile(
-    r"(?:(?:, [\w -]{1,30}){0,3},? (?:and/or|or) [\w -]{1,40}?)??[ ,]*\b(?:would|might|could|should)\b"
-    r"(?! (?:well |also |still |simply |just |then |both |all |each )*(?:(?:be|have been) (?!(?:present|seen|"
-    r"missed|obscured|"
-    r"excluded|considered|suspected|raised|questioned|looked|expected|overlooked|hidden|there|possible|"
-    r"difficult|"
-    r"in|sought)\b)\w|represent|reflect|indicate|relate|suggest|result|correspond|resolve|clear|improve|"
-    r"progress|benefit))"
+    r"(?:(?:, [\w -]{1,30}){0,3},? (?:and/or|or) [\w -]{1,40}?)??[ ,]*\b(?:would|might|could|"
+    r"should)\b(?! (?:well |also |still |simply |just |then |both |all |each )*(?:(?:be|"
+    r"have been) (?!(?:present|seen|missed|obscured|excluded|considered|suspected|raised|questioned|looked|"
+    r"expected|overlooked|hidden|there|possible|difficult|in|sought)\b)\w|represent|reflect|indicate|"
+    r"relate|suggest|result|correspond|resolve|clear|improve|progress|benefit))"
 )
 REVISED = re.compile(
-    r"^ (?:in question |on the (?:prior|previous|earlier) \w+ |(?:\w+ly )?(?:seen|questioned|queried|"
-    r"suspected|described|noted|reported|"
-    r"raised|identified)(?: (?!(?:is|was|are|were|represent\w*|correspond\w*)\b)[\w-]+){0,6} |\w+ )?(?:is|was|"
-    r"are|were|represents?|"
-    r"represented|"
-    r"corresponds? to|corresponded to|proves? to be|proved to be|turns? out to be|"
-    r"turned out to be|is (?:actually|in fact|merely|just)|was (?:actually|in fact|merely|just)|"
-    r"is shown to be) "
-    r"(?:merely |only |actually |in fact |just )?(?:an? |the )?(?:\w+ ){0,3}(?:vessels?|arti?e?facts?|nipple|"
-    r"rib|fat|"
-    r"summation|shadow|averaging|mucus|cartilage|fold|bone|osteophyte|fissure|vein|artery|fracture|dome)\b"
+    r"^ (?:in question |on the (?:prior|previous|earlier) \w+ |(?:in|at|on|of) the (?:[\w-]+ ){1,4}?|"
+    r"(?:\w+ly )?(?:seen|questioned|queried|suspected|described|noted|reported|raised|"
+    r"identified)(?: (?!(?:is|was|are|were|represent\w*|correspond\w*)\b)[\w-]+){0,6} |\w+ )?(?:is|was|are|"
+    r"were|represents?|represented|corresponds? to|corresponded to|proves? to be|proved to be|"
+    r"turns? out to be|turned out to be|is (?:actually|in fact|merely|just)|was (?:actually|in fact|merely|"
+    r"just)|is shown to be) (?:merely |only |actually |in fact |just )?(?:an? |"
+    r"the )?(?:\w+ ){0,3}(?:vessels?|arti?e?facts?|nipple|rib|fat|summation|shadow|averaging|mucus|"
+    r"cartilage|fold|bone|osteophyte|fissure|vein|artery|fracture|dome)\b"
 )
 # `has cleared on the right but not on the left`
 PARTLY = re.compile(
@@ -328,45 +280,40 @@ PARTLY = re.compile(
 )
 # `no new X; the old one is stable`
 OLD_ONE = re.compile(
-    r"^[^.]{0,20}[;,]? (?:but |and |with )?(?:the|an?) (?:[\w-]+ ){0,3}ones? (?:is|are|remains?|has|have|on|"
-    r"in|at)\b"
+    r"^[^.]{0,20}[;,]? (?:but |and |with )?(?:the|an?) (?:[\w-]+ ){0,3}ones? (?:is|are|remains?|has|have|"
+    r"on|in|at)\b"
 )
 EXCEPTION = re.compile(
     r",? (?:except(?:ing)?(?: for)?|with the exception of|other than|apart from|aside from) (?:an?|one|two|"
-    r"some|"
-    r"several|\d) ?"
-    r"[^.;]{1,60}"
+    r"some|several|\d) ?[^.;]{1,60}"
 )
 EXPECTED = re.compile(r"\bwould (?:have )?(?:be |been )?(?:expect\w*|anticipat\w+)\b[^.;]*$")
 YET = re.compile(r"\b(?:yet|but|however)\b[^.;]*\b(?:clear|none|no|not|normal)\b")
 KIN = re.compile(
-    r"\b(?:family history|familial history|mother|father|brother|sister|sibling|son|daughter|aunt|uncle|cousin|"
-    r"grand(?:mother|father)|relatives?|parents?|husband|wife|spouse)\b(?: \(?[\w ]{0,20}\)?)?"
-    r"(?: (?:had|has|with|of|for|died|suffer\w*|includes?)\b|:)[^.;]*$"
+    r"\b(?:family history|familial history|mother|father|brother|sister|sibling|son|daughter|aunt|uncle|"
+    r"cousin|grand(?:mother|father)|relatives?|parents?|husband|wife|spouse)\b(?: \(?[\w ]{0,20}\)?)?(?: "
+    r"(?:had|has|with|of|for|died|suffer\w*|includes?)\b|:)[^.;]*$"
 )
 LIMITED = re.compile(
     r"\b(?:limit(?:ed|s|ing)|suboptimal|poor|reduced|precludes?|degrad\w+|impair\w+|hampers?|restricts?|"
-    r"non-?diagnostic|"
-    r"insensitive|inadequate) (?:\w+ ){0,2}(?:evaluation|assessment|detection|sensitivity|characteri[sz]ation|"
-    r"exclusion|visuali[sz]ation|for)(?: (?:of|for))? (?:[\w-]+ ){0,4}$|"
-    r"\b(?:search|screening|surveillance|evaluat(?:ion|ed)|assess(?:ment|ed)|study|scan) for (?:[\w-]+ ){0,4}$"
+    r"non-?diagnostic|insensitive|inadequate) (?:\w+ ){0,2}(?:evaluation|assessment|detection|sensitivity|"
+    r"characteri[sz]ation|exclusion|visuali[sz]ation|for)(?: (?:of|for))? (?:[\w-]+ ){0,4}$|\b(?:search|"
+    r"screening|surveillance|evaluat(?:ion|ed)|assess(?:ment|ed)|study|scan) for (?:[\w-]+ ){0,4}$"
 )
 EARLIER = re.compile(
-    r"\b(?:prior|previous|earlier|last|preceding|old|initial|baseline|comparison)(?: \w+){0,2},? (?:(?:which|"
-    r"that|where) )?"
-    r"(?:had )?(?:show(?:ed|n)|demonstrated|revealed|contained|had|depicted|described) (?:[\w-]+ ){0,4}$"
+    r"\b(?:prior|previous|earlier|last|preceding|old|initial|baseline|comparison)(?: \w+){0,2},? "
+    r"(?:(?:which|that|where) )?(?:had )?(?:show(?:ed|n)|demonstrated|revealed|contained|had|depicted|"
+    r"described) (?:[\w-]+ ){0,4}$"
 )
 CLEARED = re.compile(
     r"[,;] (?:and |but )?(?:today |now |currently )?(?:the |both |these )?(?:[\w-]+ ){0,3}(?:(?:is|"
-    r"are) (?:now )?(?:clear|"
-    r"normal|resolved|gone|no longer|not)|has (?:resolved|cleared)|have (?:resolved|cleared))\b"
+    r"are) (?:now )?(?:clear|normal|resolved|gone|no longer|not)|has (?:resolved|cleared)|have (?:resolved|"
+    r"cleared))\b"
 )
 THING = (
     r"(?:atelecta\w+|consolidat\w+|opacit\w+|scar(?:s|ring)?|infiltrat\w+|pneumonia|nodul\w+|effusions?|"
-    r"thickening|"
-    r"fibro\w+|mass(?:es)?|o?edema|emphysema|cysts?|bronchiecta\w+|granulom\w+|lymph ?nodes?|vessels?|"
-    r"haemorrhage|"
-    r"hemorrhage|infection|aspiration|artefact|artifact|bullae?)"
+    r"thickening|fibro\w+|mass(?:es)?|o?edema|emphysema|cysts?|bronchiecta\w+|granulom\w+|lymph ?nodes?|"
+    r"vessels?|haemorrhage|hemorrhage|infection|aspiration|artefact|artifact|bullae?)"
 )
 EITHER_OR = re.compile(rf"^(?: changes?)?,? (?:and/or|or) (?:[\w-]+ ){{0,3}}{THING}\b|^ ?/ ?{THING}\b")
 OR_ELSE = re.compile(rf"\b{THING}(?: changes?)?,? (?:and/or|or) (?:[\w-]+ ){{0,3}}$")
@@ -375,51 +322,45 @@ UNASSESSED_STEMS = re.compile(r"not|n't|n\u2019t|limited|suboptimal|degraded|pre
 DENIED_STEMS = re.compile(
     r"not|n't|n\u2019t|never|longer|absent|exclud|ruled|resolv|clear|remov|gone|disappear|subsid|vanish|"
     r"regress|negativ|neither|none|nil|expan|sorb|abat|dissip|heal|come|dissol|free|normal|physiol|"
-    r"recurrence|pulled|drain|evacuat|excis|resect|extract|discontin|out|withdrawn|explant|: no|:no|- no|"
-    r"\? no|\?no"
+    r"recurrence|pulled|drain|repair|evacuat|excis|resect|extract|discontin|out|withdrawn|explant|: no|:no|"
+    r"- no|\? no|\?no"
 )
 DOUBT_STEMS = re.compile(
-    r"distinguish|differentiat|separat|discriminat|confirm|"
-    r"exclud|ruled|suspect|possib|likely|probab|question|favo|certain|equivoc|doubt|differential|may|"
-    r"might|could|versus|vs|\?|consider|well|poor|clearly|optimal|difficult|hard|missed|obscur|overlook|"
-    r"hidden|raised|debatable|conceivable|if|list|to|concern|or not"
+    r"distinguish|differentiat|separat|discriminat|confirm|exclud|ruled|suspect|possib|likely|probab|"
+    r"question|favo|certain|equivoc|doubt|differential|may|might|could|versus|vs|\?|consider|well|poor|"
+    r"clearly|optimal|difficult|hard|missed|obscur|overlook|hidden|raised|debatable|conceivable|if|list|to|"
+    r"concern|or not"
 )
 OTHER_SUBJECT = re.compile(rf"(?:;|\bbut\b|\band\b|,)[^,;]*\b{THING}\b")
 # `partial resolution`, `not resolved`, `to document resolution`: it is not gone
 NOT_WHOLE = re.compile(
-    r"\b(?:not|near|nearly|partial(?:ly)?|incomplete(?:ly)?|almost|mostly|largely|never|no|un|document|ensure|"
-    r"confirm|"
-    r"assess|evaluate|until|to|for|towards?|expected|await\w*|verify|establish)[ -](?:(?:complete(?:ly)?|full|"
-    r"fully|"
-    r"total|entire(?:ly)?|interval|further|the|of|have|be|has) ){0,3}$"
+    r"\b(?:not|near|nearly|partial(?:ly)?|incomplete(?:ly)?|almost|mostly|largely|never|no|un|document|"
+    r"ensure|confirm|assess|evaluate|until|to|for|towards?|expected|await\w*|verify|"
+    r"establish)[ -](?:(?:complete(?:ly)?|full|fully|total|entire(?:ly)?|interval|further|the|of|have|be|"
+    r"has) ){0,3}$"
 )
 # `X, malignancy cannot be excluded`: what follows the comma is said of another thing
 ANOTHER = re.compile(
     r"^[\w -]{0,60}, (?:(?:but|and|though|although|for which|in which|where) )?(?!and\b|or\b|nor\b|which\b|"
-    r"that\b|it\b|"
-    r"they\b|this\b|these\b|also\b|again\b|now\b|therefore\b|however\b|although\b|though\b|if\b|too\b|\w+ly\b|"
-    r"one\b|"
-    r"but\b|still\b|probable\b|possible\b)(?:(?!and\b|or\b|nor\b|also\b|too\b)[\w-]+ ){1,4}$"
+    r"that\b|it\b|they\b|this\b|these\b|also\b|again\b|now\b|therefore\b|however\b|although\b|though\b|"
+    r"if\b|too\b|\w+ly\b|one\b|but\b|still\b|probable\b|possible\b)(?:(?!and\b|or\b|nor\b|also\b|"
+    r"too\b)[\w-]+ ){1,4}$"
 )
 # `no X, although this is difficult to exclude`
 DOUBT_ELLIPSIS = re.compile(
     r"^[^.;]{0,60}?(?:,|;|\.|\band|\bbut|\balthough|\bthough|\bhowever,?) (?:but |although |though |"
-    r"however,? |and )*"
-    r"(?:this|it|they|one|these|(?:an?|some) (?:very |tiny |small |subtle )+one) (?:(?:is|are|"
-    r"would be) (?:\w+ )?(?:difficult|"
-    r"hard|impossible|possible|not (?:\w+ly )?excluded)|(?:can ?not|could not|"
-    r"can['\u2019]t) be (?:\w+ly )?(?:excluded|ruled)|"
-    r"(?:may|might|could) be (?:missed|present|obscured|overlooked|there))\b"
+    r"however,? |and )*(?:this|it|they|one|these|(?:an?|some) (?:very |tiny |small |subtle )+one) (?:(?:is|"
+    r"are|would be) (?:\w+ )?(?:difficult|hard|impossible|possible|not (?:\w+ly )?excluded)|(?:can ?not|"
+    r"could not|can['\u2019]t) be (?:\w+ly )?(?:excluded|ruled)|(?:may|might|could) be (?:missed|present|"
+    r"obscured|overlooked|there))\b"
 )
 # `no complication of X`: an event of it is denied, not the thing
 EVENT_OF = re.compile(
     r"^ (?:[\w-]+ ){0,4}?(?:complications?|migration|malposition\w*|kinking|fracture|leak(?:age)?|"
-    r"displacement|occlusion|"
-    r"dysfunction|infection|stenosis|thrombosis|enhancement|drainage|growth|progression|enlargement|"
-    r"cavitation|loculation|"
-    r"rupture|change|changes|pneumothorax|bleeding|hematoma) (?:of|from|related to|relating to|"
-    r"associated with|involving|"
-    r"around|following|after|post|status post|with|due to|secondary to) (?:the )?(?:[\w-]+ ){0,3}$"
+    r"displacement|occlusion|dysfunction|infection|stenosis|thrombosis|enhancement|drainage|growth|"
+    r"progression|enlargement|cavitation|loculation|rupture|change|changes|pneumothorax|bleeding|"
+    r"hematoma) (?:of|from|related to|relating to|associated with|involving|around|following|after|post|"
+    r"status post|with|due to|secondary to) (?:the )?(?:[\w-]+ ){0,3}$"
 )
 # `no displaced sternal wire`
 AMISS = re.compile(
@@ -428,19 +369,36 @@ AMISS = re.compile(
 )
 DEVICE = re.compile(
     r"wire|lead|catheter|tube|stent|clip|pacemaker|sternotomy|hardware|\bport\b|screw|\bline|prosthe|valve|"
-    r"filter|"
-    r"implant|suture|electrode|drain"
+    r"filter|implant|suture|electrode|drain"
+)
+# `X growth is suspected`, `X tip is not seen`: what is said of a property or a part is not said of the thing
+PROPERTY = re.compile(
+    r"^ (?:(?:growth|stability|cavitation|size|volume|margins?|tips?|positions?|location|extent|number|"
+    r"morphology|appearance|contour|etiology|cause|origin|calcification|enhancement|loculation|"
+    r"characteri[sz]ation|configuration|course|leads?|progression|shape|depth|thickness)\b)"
+)
+PART_OF = re.compile(
+    r"\b(?:tips?|positions?|ends?|margins?|cause|origin|size|extent|etiology) of (?:the |"
+    r"this )(?:[\w-]+ ){0,3}$"
+)
+# `because of X, nodules cannot be assessed`: the clause ends at the comma
+INTRODUCED = re.compile(
+    r"^(?:because of|due to|given|despite|in view of|in spite of|with|in addition to|besides)\b[^,;]*$"
+)
+# `X obscures the base and Y cannot be excluded`
+NEW_SUBJECT = re.compile(
+    r"^ (?:\w+ly )?(?:obscur\w+|limits?|is|are|was|were|has|have|measures?|remains?|persists?|shows?|"
+    r"contains?|precludes?)\b[^,;]* and (?!(?:is|are|was|were|has|have|cannot|can|may|could|might|not|also|"
+    r"now|again|or)\b)(?:[\w-]+ ){1,4}$"
 )
 # `if X is confirmed, follow the Y`: the condition ends where the advice begins
 ADVICE = re.compile(r", (?:[\w-]+ ){0,8}?(?:the|this|that|these|those|its) (?:[\w-]+ ){0,3}$")
 ABSENCE = re.compile(r"^(?:in the |given (?:the )?|with )?absence of [^,;]{1,80}, (?!or\b|and\b|nor\b)")
 # `Xs in the left have gone, those in the right persist`
 REMAINDER = re.compile(
-    r"[;,.]? (?:(?:but|and|while|whereas|although|though|yet) )*(?:(?:those|that|the (?:ones?|others?)|ones?|"
-    r"others) )?"
-    r"(?:(?:in|on|at|of) )?(?:the )?(?P<side>left|right)(?: (?:lung|side|base|apex|hemithorax|one|lower lobe|"
-    r"upper lobe|"
-    r"middle lobe|ones))? (?:(?:is|are|has|have) )?(?:\w+ly )?(?:persist\w*|remain\w*|unchanged|stable|"
-    r"linger\w*|again|"
-    r"still|increased|decreased|improved|worsened|not (?:resolved|cleared|changed))\b"
+    r"[;,.]? (?:(?:but|and|while|whereas|although|though|yet) )*(?:(?:those|that|the (?:ones?|others?)|"
+    r"ones?|others) )?(?:(?:in|on|at|of) )?(?:the )?(?P<side>left|right)(?: (?:lung|side|base|apex|"
+    r"hemithorax|one|lower lobe|upper lobe|middle lobe|ones))? (?:(?:is|are|has|"
+    r"have) )?(?:\w+ly )?(?:persist\w*|remain\w*|unchanged|stable|linger\w*|again|still|increased|"
+    r"decreased|improved|worsened|not (?:resolved|cleared|changed))\b"
 )

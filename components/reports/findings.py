@@ -108,13 +108,14 @@ _OF_A_THING = re.compile(
 _SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
 _DENIED_INSIDE = re.compile(
-    r"\b(?:not|no|free of|without|nor|normal(?!(?: in)? (?:calib\w+|size|course|diameter)\b[\w ]*\b(?:with|"
+    r"\b(?:not|no|none(?! in)|free of|without|nor|normal(?!(?: in)? (?:calib\w+|size|course|"
+    r"diameter)\b[\w ]*\b(?:with|"
     r"but)\b)|sparing|uncalcified|"
     r"non-?calcified)\b(?! longer)"
 )
 
 _DOUBTED_INSIDE = re.compile(
-    r"\b(?:probably|possibly|likely|perhaps|suspected|questionabl[ey]|may be|might be)\b"
+    r"\b(?:probably|possibly|likely|perhaps|suspected|questionabl[ey]|may be|might be|could be)\b"
 )
 
 

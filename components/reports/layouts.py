@@ -97,7 +97,7 @@ _ALONE_ENDS = f"{BLANK}*_=~#-."
 _ARTICLES = frozenset({"the", "this", "these", "all"})
 _STOPS = re.compile(rf"[:\uff1a\]\u3011}}\t<]|\*\*|__|[{BLANK}][-\u2013\u2014=>|{BLANK}]")
 # a line without any of these, and without two blanks together, has no stop
-_STOP_SIGNS = re.compile(rf"[:\uff1a\]\u3011}}\t<*_\u2013\u2014=>|\u00a0\ufeff\u200b\u3000]|  | -")
+_STOP_SIGNS = re.compile(r"[:\uff1a\]\u3011}\t<*_\u2013\u2014=>|\u00a0\ufeff\u200b\u3000]|  | -")
 _ADDENDUM_WORDS = frozenset(["addendum", "start", "begin", "beginning", "late", "report", *"*=_#-"])
 _TOLD_WORDS = frozenset(mapping("heading_words")["told"])
 _SIGNED_WORDS = frozenset(mapping("heading_words")["signed"])

@@ -13,56 +13,50 @@ from components.reports.assertion_cues import REMAINDER
 
 MAX_REACH = 400  # characters; a side further away is not the mention's
 _SIDE = re.compile(
-    r"\b(?:(?P<both>bilateral\w*|both|bibasilar|bibasal|biapical|(?:either|each) (?:side|lung)|left and right|"
-    r"right and left)|(?P<left>left(?:-sided)?|lingula\w*)|(?P<right>right(?:-sided)?))\b(?! (?:ventric|atri|"
-    r"heart))"
+    r"\b(?:(?P<both>bilateral\w*|both|bibasilar|bibasal|biapical|(?:either|each) (?:side|lung)|"
+    r"left and right|right and left)|(?P<left>left(?:-sided)?|lingula\w*)|"
+    r"(?P<right>right(?:-sided)?))\b(?! (?:ventric|atri|heart))"
 )
 _CLAUSE = re.compile(
     r";|(?:,|\band) (?=in the (?:left|right) [\w ]{1,25}?,? (?:there\b|an?\b))|\bbut\b|\bhowever\b|"
-    r"\bwhereas\b|\bwhile\b|\balthough\b|\band there (?:is|are)\b|: (?=no\b)|"
-    r"\. |(?:,| and)(?: and)? (?=(?:the |there )?(?:left|right)(?:-sided)? (?:[\w-]+ ){0,3}(?:is|are|was|were|"
-    r"shows?|has|"
-    r"contains?|remains?|appears?|demonstrates?)\b)"
+    r"\bwhereas\b|\bwhile\b|\balthough\b|\band there (?:is|are)\b|: (?=no\b)|\. |(?:,|"
+    r" and)(?: and)? (?=(?:the |there )?(?:left|right)(?:-sided)? (?:[\w-]+ ){0,3}(?:is|are|was|were|"
+    r"shows?|has|contains?|remains?|appears?|demonstrates?)\b)"
 )
 _CLEAR = re.compile(
     r"(?:, )?(?:\bwith )?(?:an? )?\b(?:normal|clear|unremarkable|well[- ]aerated) (?:left|right) (?:lung|"
-    r"hemithorax|side|"
-    r"base|apex|pleural space)\b|(?:^|(?:,|\band|\bwith) )(?:the )?(?:[\w-]+ ){1,4}(?:(?:is|are|was|were|"
-    r"remains?|appears?) )?(?:otherwise |"
-    r"entirely |completely |now )*(?:clear|normal|unremarkable|spared|unaffected|preserved)\b"
+    r"hemithorax|side|base|apex|pleural space)\b|(?:^|(?:,|\band|\bwith) )(?:the )?(?:[\w-]+ "
+    r"){1,4}(?:(?:is|are|was|were|remains?|appears?) )?(?:otherwise |entirely |completely |now )*(?:clear|"
+    r"normal|unremarkable|spared|unaffected|preserved)\b"
 )
 _PREPOSITION = re.compile(
-    r"\b(?:in|at|on|of|within|to|from|involving|along|over|into|throughout|affecting|occupying|near|for) "
-    r"(?:the |both |its |their |each )?(?:[a-z]+er |[a-z]+al )?$"
+    r"\b(?:in|at|on|of|within|to|from|involving|along|over|into|throughout|affecting|occupying|near|"
+    r"for) (?:the |both |its |their |each )?(?:[a-z]+er |[a-z]+al )?$"
 )
 _LINK = re.compile(r"[\s,]*(?:and|or|with|plus)?(?: associated| adjacent| some| mild| small)?\s*")
 _BEFORE = re.compile(
     r"\b(?:none|nothing|not|absent|no [a-z]+) (?:is |was )?(?:seen |present )?(?:on|in|at) the (?:left|"
-    r"right)\b|"
-    r"\b(?:previously|formerly|earlier|before) (?:seen )?(?:bilateral|both|(?:on|in) the (?:left|right)|left|"
-    r"right)\b"
+    r"right)\b|\b(?:previously|formerly|earlier|before) (?:seen )?(?:bilateral|both|(?:on|in) the (?:left|"
+    r"right)|left|right)\b"
 )
 # sides of what is no finding, and sides that are said to be free of it
 _OF_OTHERS = re.compile(
     r"\b(?:left|right)(?:-sided)? (?:\w+ ){0,3}?(?:\w*ectomy|thoracotomy|resection|surgery|thoracentesis|"
-    r"transplant\w*|"
-    r"approach)\b|"
-    r"\b(?:normal|clear|unremarkable) (?:left|right)\b|"
-    r"\b(?:aeration|expansion|re-?expansion|ventilation|remainder|rest) of the (?:left|right)\b|"
-    r"\b(?:clear\w*|resol\w+|gone|disappeared|vanished|absent|no longer \w+|not (?:seen|present|identified)) "
-    r"(?:on|in|from|at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\bbut|\byet|\bwhile|\band))|"
-    r"\bno (?:[\w-]+ ){1,4}(?:on|in|at) the (?:left|right)\b(?=[\w ]{0,20},? (?:with|but|and)(?: [\w-]+){1,3} "
-    r"ones? (?:on|in|at)\b)"
+    r"transplant\w*|approach)\b|\b(?:normal|clear|unremarkable) (?:left|right)\b|\b(?:aeration|expansion|"
+    r"re-?expansion|ventilation|remainder|rest) of the (?:left|right)\b|\b(?:clear\w*|resol\w+|gone|"
+    r"disappeared|vanished|absent|no longer \w+|not (?:seen|present|identified)) (?:on|in|from|"
+    r"at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\bbut|\byet|\bwhile|\band))|\bno (?:[\w-]+ ){1,4}(?:on|"
+    r"in|at) the (?:left|right)\b(?=[\w ]{0,20},? (?:with|but|and)(?: [\w-]+){1,3} ones? (?:on|in|at)\b)"
 )
 # where the sentence has several sides, one that an organ without findings has is not the finding's
 _OF_ORGANS = re.compile(
     r"\b(?:left|right) (?:hemi)?(?:diaphragm\w*|kidney|renal|adrenal|hepatic|liver|thyroid|breast|shoulder|"
-    r"clavic\w+|rib\w*|"
-    r"arm|scapula\w*)\b|\b(?:shift|deviat\w+|displaced|rotat\w+) to(?:ward)?s? the (?:left|right)\b"
+    r"clavic\w+|rib\w*|arm|scapula\w*)\b|\b(?:shift|deviat\w+|displaced|rotat\w+) to(?:ward)?s? the "
+    r"(?:left|right)\b"
 )
 _ALSO = re.compile(
-    r"\b(?:and|while|whereas|but) (?:that|those|the ones?) (?:in|on|of|at) the (?P<side>left|right)\b"
-    r"(?![^.;]*\b(?:resolved|cleared|gone|normal|clear)\b)"
+    r"\b(?:and|while|whereas|but) (?:that|those|the ones?) (?:in|on|of|at) the (?P<side>left|"
+    r"right)\b(?![^.;]*\b(?:resolved|cleared|gone|normal|clear)\b)"
 )
 _ELSEWHERE = re.compile(
     r"\b(?:resolved|cleared|gone|absent)\b[^.;]*\bbut not (?:on|in|at) the (?P<side>left|right)\b"
