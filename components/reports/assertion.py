@@ -135,7 +135,9 @@ def _by_cue_before(sentence: str, start: int, end: int, cues: tuple[tuple[int, i
             if (aside := words.ABSENCE.match(sentence)) and begin < aside.end() <= start:
                 break
         else:
-            if between.count(",") > 1 or not _doubts(sentence[begin:finish], between):
+            if between.count(",") > 1 or not _doubts(
+                sentence[begin:finish], between, sentence[end : end + 40]
+            ):
                 break
             if _denied_sign(sentence, cues, number):
                 return ABSENT
@@ -162,20 +164,26 @@ def _reaches(sentence: str, begin: int, finish: int, start: int, end: int, betwe
         return False
     if words.KNOWN.search(between) and not words.OF_A_TRACE.search(between):
         return False
+    if words.ONE_SIDE.search(sentence[:begin]) and words.OTHER_SIDE.match(between):
+        return False
     if words.NONE_OF.search(sentence[max(0, start - 80) : start]):
         return bool(re.match(rf" (?:\w+ )*?{words.SEEN}\b", sentence[end : end + 40]))
     return True
 
 
-def _doubts(cue: str, between: str) -> bool:
+def _doubts(cue: str, between: str, after: str) -> bool:
     """Whether a doubt is of the mention, not of something that befalls it or that is advised because of it."""
     if cue in ("if", "unless") and (words.DEFINITE.match(between) or words.ADVICE.search(between)):
+        return False
+    if cue.startswith(("if", "unless", "should")) and words.GOES_ON.match(after):
+        return False
+    if cue.endswith("considered") and words.ADVISED_FOR.match(between):
         return False
     if words.MAIN_CLAUSE.search(between):
         return False
     if words.ADVERB.match(cue) and words.OF_ITS_KIND.match(between):
         return False
-    return not words.KNOWN.search(between) or words.OF_A_TRACE.search(between) is not None
+    return not words.KNOWN.search(between) or words.SIGN_OF.search(between) is not None
 
 
 def _denied_sign(sentence: str, cues: tuple[tuple[int, int, str], ...], number: int) -> bool:

@@ -40,7 +40,8 @@ DENIED_BEFORE = (
     rf"\brather than\b|\binstead of\b|\bneither\b|\bnor\b|\bunremarkable for\b|\bargues? against\b|"
     rf"\babsent\b(?! (?:on|in|at))"
     r"|\b(?:has|have) been (?:ruled out|excluded)\b|\bexcludes?\b|\brules? out\b(?=[^.]{0,6}$)|"
-    r"\bresolution of\b|\bresolved\b|\bfail(?:s|ed|ing)? to\b|\bnone of\b|\bnever\b|\binterval (?:clearing|"
+    r"\bresolution of\b|\bcomplete (?:regression|disappearance|clearance) (?:(?:is|was) (?:\w+ )?)?(?:of|"
+    r"in)\b|\bresolved\b|\bfail(?:s|ed|ing)? to\b|\bnone of\b|\bnever\b|\binterval (?:clearing|"
     r"removal) of\b|(?:^|\brecently |\bnow )(?:removed|cleared)\b|\bremoval of\b|"
     r"\bnon-?visuali[sz]ation of\b|\bnothing\b|\b(?:cannot|can not|could not|unable to) (?:\w+ly "
     r")?(?:identify|see|detect|find|demonstrate|appreciate|visuali[sz]e)\b|\b(?:arti?e?fact\w*|vessels?|"
@@ -78,29 +79,33 @@ DOUBT_BEFORE = (
     r"\b(?:thought|felt|believed|presumed|judged|considered) (?:\w+ ){0,2}to (?:be|reflect|represent)\b|"
     r"^were (?:this|it|these|they)\b|\bin all (?:likelihood|probability)\b|\b(?:likelihood|probability|"
     r"suggestion) of\b|\b(?:appears?|seems?) to (?:be|represent|reflect|indicate)\b|\bconceivabl[ey]\b|"
-    r"\bborderline for\b|"
+    r"\bsuspicious (?:(?:appearance|area|finding|lesion)s? )?in terms of\b|\bborderline for\b|"
     rf"\bconsiderations? (?:\w+ )?(?:include|are|is|of|would be)\b|\bconsider(?:ed|ing)?\b(?! {CARE})|"
-    r"^exclude\b|^not excluded ?:|\b(?:correlation|correlate clinically|^correlate) (?:\w+ ){0,2}for\b|"
-    r"\bplausibl[ey]\b|\bin keeping with possible\b|\b(?:to|possible|impossible to|excluding|"
-    r"exclusion of) (?:exclude|rule out)\b|\bexcluding\b|\b(?:some |little |slight )?doubt (?:about|"
-    r"regarding|as to|concerning)\b|\bquestion ?:|\bwould\b|\bunless\b|\bin (?:the event|case) of\b|"
-    r"\b(?:distinguish\w*|differentiat\w+|separat\w+|tell) (?:\w+ )?(?:from|apart)\b|\b(?:may|might|"
-    r"could) (?:obscure|hide|mask|simulate|mimic)\b|\beither\b(?! (?:side|lung|lobe|base|apex|hemi|of))|"
-    r"\bcannot be (?:distinguished|differentiated|separated) from\b|\bpossibl[ey]\b|\bpossibility of\b|"
-    r"\bprobabl[ey]\b|(?<!un)\blikely\b|\bsuspicious for\b|\bsuspect(?:ed|s)?\b|\bsuspicion (?:of|for)\b|"
-    r"\bconcern(?:ing)? (?:for|of)\b|\bquestion(?:able| of|ed)?\b|\bmay\b|\bmight\b|\bcould\b|\b(?:cannot|"
-    r"can not|can['\u2019]t|could not) (?:\w+ly )?(?:exclude|rule out)\b|\bnot (?:\w+ly )?(?:exclude|"
-    r"rule out)\b|\b(?:difficult|hard) to (?:exclude|rule out)\b|\bversus\b|\bvs\b|\bdifferential\b|"
-    r"\bsuggest(?:s|ive|ing|ed)?\b|\brule out\b|\br/o\b|\bevaluate for\b|\bassess for\b|\bequivocal\b|"
-    r"\bindeterminate for\b|\bpotential(?:ly)?\b|\bpresumed\b|\bpresumably\b|\bworrisome for\b|\bwhether\b|"
-    r"\bunclear if\b|\b(?:un)?certain (?:if|for)\b|^should (?:an?|any|there)\b|\bperhaps\b|"
-    r"(?<!in )\bfavou?r(?:s|ed|ing)?\b|\?|\bif\b(?! (?:any|at all),? (?:\w+ )?(?:change|difference|"
-    r"growth))|\bunlikely\b|\bless likely\b|\bdoubtful\b|\bshould be (?:considered|excluded)\b|"
-    r"\bapparent\b|\braises? the (?:possibility|question)\b|\bcompatible with either\b"
+    r"\bcan (?:also )?(?:be (?:seen|found|associated) (?:with|in)|be (?:due|related) to|represent|reflect|"
+    r"indicate|mimic|simulate|occur|result)\b|\b(?:often|commonly|typically|frequently|sometimes|"
+    r"classically) (?:seen|associated|found) (?:with|in)\b|^exclude\b|^not excluded ?:|\b(?:correlation|"
+    r"correlate clinically|^correlate) (?:\w+ ){0,2}for\b|\bplausibl[ey]\b|\bin keeping with possible\b|"
+    r"\b(?:to|possible|impossible to|excluding|exclusion of) (?:exclude|rule out)\b|\bexcluding\b|"
+    r"\b(?:some |little |slight )?doubt (?:about|regarding|as to|concerning)\b|\bquestion ?:|\bwould\b|"
+    r"\bunless\b|\bin (?:the event|case) of\b|\b(?:distinguish\w*|differentiat\w+|separat\w+|"
+    r"tell) (?:\w+ )?(?:from|apart)\b|\b(?:may|might|could) (?:obscure|hide|mask|simulate|mimic)\b|"
+    r"\beither\b(?! (?:side|lung|lobe|base|apex|hemi|of))|\bcannot be (?:distinguished|differentiated|"
+    r"separated) from\b|\bpossibl[ey]\b|\bpossibility of\b|\bprobabl[ey]\b|(?<!un)\blikely\b|"
+    r"\bsuspicious for\b|\bsuspect(?:ed|s)?\b|\bsuspicion (?:of|for)\b|\bconcern(?:ing)? (?:for|of)\b|"
+    r"\bquestion(?:able| of|ed)?\b|\bmay\b|\bmight\b|\bcould\b|\b(?:cannot|can not|can['\u2019]t|"
+    r"could not) (?:\w+ly )?(?:exclude|rule out)\b|\bnot (?:\w+ly )?(?:exclude|rule out)\b|\b(?:difficult|"
+    r"hard) to (?:exclude|rule out)\b|\bversus\b|\bvs\b|\bdifferential\b|\bsuggest(?:s|ive|ing|ed)?\b|"
+    r"\brule out\b|\br/o\b|\bevaluate for\b|\bassess for\b|\bequivocal\b|\bindeterminate for\b|"
+    r"\bpotential(?:ly)?\b|\bpresumed\b|\bpresumably\b|\bworrisome for\b|\bwhether\b|\bunclear if\b|"
+    r"\b(?:un)?certain (?:if|for)\b|^should (?:an?|any|there)\b|\bperhaps\b|(?<!in )\bfavou?r(?:s|ed|"
+    r"ing)?\b|\?|\bif\b(?! (?:any|at all),? (?:\w+ )?(?:change|difference|growth))|\bunlikely\b|"
+    r"\bless likely\b|\bdoubtful\b|\bshould be (?:considered|excluded)\b|\bapparent\b|"
+    r"\braises? the (?:possibility|question)\b|\bcompatible with either\b"
 )
 AUX = r"(?:is|are|was|were|has been|have been|has|have|can be|could be)"
 DENIED_AFTER = re.compile(
     r"^ (?:is|are|was|were) (?:within|in) (?:the )?(?:normal|physiolog\w+) (?:limits?|range|amounts?)\b|"
+    r"^[\w ]{0,40} (?:is|was) (?:unfounded|refuted|spurious|unsubstantiated)\b|"
     r"\bwithout (?:\w+ )?recurrence\b|\b(?:was|were|been) (?:pulled|extracted|discontinued)\b|^-free\b|"
     r"^ (?:removal|extraction|explantation|clearance)\b|\b(?:has|have|is|are|was|were) (?:now |since |"
     r"been |completely |fully |entirely )*(?:reabsorbed|drained|evacuated|resected|excised|explanted|"
@@ -220,8 +225,11 @@ NO_SIGN = re.compile(r"^(?:(?!\b(?:but|and|or)\b)[^,;:.]){0,60}$|^(?:(?!\bbut\b)
 KNOWN = re.compile(
     r"\b(?:underlying|underneath|complicating|causing|involving|overlying|superimposed on|associated with|"
     r"due to|secondary to|related to|explain|explaining|account for|accounting for|accompan\w+|abuts|"
-    r"surrounds|surrounding|within|inside|around|adjacent to|near|along|surrounding|beside|beneath|behind|"
-    r"below|above|abutting|in|from|to|of|by|with|between) (?:the|this|that|these|those|its|"
+    r"(?:considered|recommended|advised|suggested|obtained|performed|helpful|useful|indicated|warranted|"
+    r"needed|required|repeated|imaging|follow-?up) (?:for|of)|(?:re)?assess(?:ing)?|evaluat(?:e|ing)|"
+    r"characteri[sz](?:e|ing)|monitor(?:ing)?|follow(?:ing)?|investigat(?:e|ing)|sampl(?:e|ing)|biopsy|"
+    r"drain(?:ing)?|surrounds|surrounding|within|inside|around|adjacent to|near|along|surrounding|beside|"
+    r"beneath|behind|below|above|abutting|in|from|to|of|by|with|between) (?:the|this|that|these|those|its|"
     r"their) (?:(?!(?:an?|any|is|are|has|have|contains?|shows?)\b)[\w-]+ ){0,3}$"
 )
 OF_A_TRACE = re.compile(
@@ -230,6 +238,20 @@ OF_A_TRACE = re.compile(
     r"drainage|free|clear|devoid) (?:of|from) (?:the|this|that|these|those) (?:[\w-]+ ){0,3}$|"
     r"\bin the (?:[\w-]+ ){0,3}$(?<=lung )|^ ?(?:the|this|these) (?:[\w-]+ ){0,3}$"
 )
+SIGN_OF = re.compile(
+    r"\b(?:evidence|signs?|traces?|residual\w*|remnants?|recurrence|presence|suggestion|suspicion|"
+    r"persistence) (?:of|from) (?:the|this|that|these|those) (?:[\w-]+ ){0,3}$|"
+    r"\bin the (?:[\w-]+ ){0,3}$(?<=lung )|^ ?(?:the|this|these) (?:[\w-]+ ){0,3}$"
+)
+ADVISED_FOR = re.compile(r"^ for (?:the|this|that|these|those|further|follow) ?")
+# `if X does not clear`: X is there
+GOES_ON = re.compile(
+    r"^ (?:(?:does|do|did|has|have) not (?:clear|resolve|improve|change|decrease)|fails? to|persists?|"
+    r"enlarges?|grows?|worsens?|increases?|progress\w*|remains?|continues?|changes?|resolves?|clears?|"
+    r"persist|enlarge|grow|worsen|is (?:stable|unchanged|still))\b"
+)
+ONE_SIDE = re.compile(r"\b(?:left|right)(?:-sided)?,? but $")
+OTHER_SIDE = re.compile(r"^ (?:left|right)(?:-sided)?,? (?:[\w-]+ ){0,2}$")
 # `do not think that there is`: what is said of is the clause that follows
 COMPLEMENT = re.compile(r"(?: (?!and\b|with\b|or\b)\w+){0,2} there (?:is|are|was|were)\b(?<!,)")
 DEFINITE = re.compile(r"^ (?:the|this|these|that|those) (?:[\w-]+ ){0,3}$")
@@ -254,8 +276,8 @@ ELLIPSIS = re.compile(
     r"(?:has|have|is|are) (?:now |since |completely |fully |entirely )*(?:resolved|cleared|gone|"
     r"disappeared|"
     rf"vanished|reabsorbed|resorbed|healed))\b(?!{PRIOR})|"
-    r"(?:,|\band|\bbut|;) (?:none|nothing|no trace) (?:now |of it )?(?:remains?|persists?|is left|was left|"
-    r"is there)\b"
+    r"\bbut not (?:in|on|at) (?:the )?(?:current|present|today|this|latest|recent)\b|(?:,|\band|\bbut|"
+    r";) (?:none|nothing|no trace) (?:now |of it )?(?:remains?|persists?|is left|was left|is there)\b"
 )
 UNREAL = re.compile(
     r"(?:(?:, [\w -]{1,30}){0,3},? (?:and/or|or) [\w -]{1,40}?)??[ ,]*\b(?:would|might|could|"
@@ -265,14 +287,17 @@ UNREAL = re.compile(
     r"relate|suggest|result|correspond|resolve|clear|improve|progress|benefit))"
 )
 REVISED = re.compile(
-    r"^ (?:in question |on the (?:prior|previous|earlier) \w+ |(?:in|at|on|of) the (?:[\w-]+ ){1,4}?|"
-    r"(?:\w+ly )?(?:seen|questioned|queried|suspected|described|noted|reported|raised|"
-    r"identified)(?: (?!(?:is|was|are|were|represent\w*|correspond\w*)\b)[\w-]+){0,6} |\w+ )?(?:is|was|are|"
-    r"were|represents?|represented|corresponds? to|corresponded to|proves? to be|proved to be|"
+    r"^ (?:in question |on (?:the )?(?:(?:prior|previous|earlier) )?\w+ |(?:in|at|on|"
+    r"of) the (?:[\w-]+ ){1,4}?|(?:\w+ly )?(?:seen|questioned|queried|suspected|described|noted|reported|"
+    r"raised|identified)(?: (?!(?:is|was|are|were|represent\w*|correspond\w*)\b)[\w-]+){0,6} |\w+ )?(?:is|"
+    r"was|are|were|represents?|represented|corresponds? to|corresponded to|proves? to be|proved to be|"
     r"turns? out to be|turned out to be|is (?:actually|in fact|merely|just)|was (?:actually|in fact|merely|"
-    r"just)|is shown to be) (?:merely |only |actually |in fact |just )?(?:an? |"
-    r"the )?(?:\w+ ){0,3}(?:vessels?|arti?e?facts?|nipple|rib|fat|summation|shadow|averaging|mucus|"
-    r"cartilage|fold|bone|osteophyte|fissure|vein|artery|fracture|dome)\b"
+    r"just)|is shown to be) (?:merely |only |actually |in fact |just |simply )?(?:due to |"
+    r"the result of )?(?:an? |the )?(?:(?!(?:in|on|at|near|along|adjacent|abutting|to|of|within|behind|"
+    r"next|from|by|with|below|above|inseparable|attached|close|contacting|touching|against|beside|between|"
+    r"not|no|\w+ly|under|underneath|beneath)\b)\w+ ){0,3}(?:vessels?|arti?e?facts?|artifactual|nipple|rib|"
+    r"fat|summation|shadow|averaging|mucus|cartilage|fold|bone|osteophyte|fissure|vein|artery|fracture|"
+    r"dome|superimposed|superimposition|overlapping|overlying)\b"
 )
 # `has cleared on the right but not on the left`
 PARTLY = re.compile(
@@ -322,8 +347,8 @@ UNASSESSED_STEMS = re.compile(r"not|n't|n\u2019t|limited|suboptimal|degraded|pre
 DENIED_STEMS = re.compile(
     r"not|n't|n\u2019t|never|longer|absent|exclud|ruled|resolv|clear|remov|gone|disappear|subsid|vanish|"
     r"regress|negativ|neither|none|nil|expan|sorb|abat|dissip|heal|come|dissol|free|normal|physiol|"
-    r"recurrence|pulled|drain|repair|evacuat|excis|resect|extract|discontin|out|withdrawn|explant|: no|:no|"
-    r"- no|\? no|\?no"
+    r"recurrence|unfounded|refuted|spurious|unsubst|pulled|drain|repair|evacuat|excis|resect|extract|"
+    r"discontin|out|withdrawn|explant|: no|:no|- no|\? no|\?no"
 )
 DOUBT_STEMS = re.compile(
     r"distinguish|differentiat|separat|discriminat|confirm|exclud|ruled|suspect|possib|likely|probab|"

@@ -105,7 +105,7 @@ _OF_A_THING = re.compile(
     r"\b(?:within|in|of|around|inside|adjacent to|near|from|to|about) (?:the|this|these|"
     r"either) (?:[\w-]+ ){0,3}$"
 )
-_SIZE = re.compile(r"(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
+_SIZE = re.compile(r"((?:less|smaller) than |under |below |not exceeding |< ?)?(\d+(?:[.,]\d+)?) ?(mm|cm)\b")
 _WORD = re.compile(r"[^\W_]+")
 _DENIED_INSIDE = re.compile(
     r"\b(?:not|no|none(?! in)|free of|without|nor|normal(?!(?: in)? (?:calib\w+|size|course|"
@@ -141,6 +141,7 @@ class _Rule:
     measured: re.Pattern[str] | None
     bare: re.Pattern[str] | None
     bare_unless: re.Pattern[str] | None
+    weak: re.Pattern[str] | None
     min_mm: float
 
 
@@ -170,6 +171,7 @@ def _rules() -> tuple[_Rule, ...]:
                 pattern(entry.get("measured"), whole=True),
                 pattern(entry.get("bare"), whole=True),
                 pattern(entry.get("bare_unless"), whole=True),
+                pattern(entry.get("weak")),
                 float(entry.get("min_mm", 0)),
             )
         )
@@ -223,6 +225,8 @@ def _status(rule: _Rule, lower: str) -> tuple[str, list[tuple[int, int]]]:
     if rule.bare and rule.bare_unless and not rule.bare_unless.search(lower):
         taken = [match.span() for match in places]
         places += [m for m in rule.bare.finditer(lower) if not any(a <= m.start() < b for a, b in taken)]
+    signs: list[tuple[int, int]] = []
+    doubted: list[tuple[int, int]] = []
     for match in places:
         if rule.exclude and rule.exclude.search(lower[max(0, match.start() - 60) : match.start()]):
             continue
@@ -236,10 +240,15 @@ def _status(rule: _Rule, lower: str) -> tuple[str, list[tuple[int, int]]]:
             status = UNCERTAIN
         if status == UNASSESSED:
             continue
+        if rule.weak and status != ABSENT:
+            (signs if rule.weak.match(match.group()) else doubted).append(match.span())
         if _RANK[status] > _RANK[best]:
             best, spans = status, [match.span()]
         elif status == best:
             spans.append(match.span())
+    # `reticulation suspicious for fibrosis`: the sign is there, the finding is what its name is said to be
+    if best == PRESENT and signs and doubted and not set(spans) - set(signs):
+        best, spans = UNCERTAIN, doubted
     if rule.measured and _RANK[best] < _RANK[PRESENT]:
         best, spans = _measured(rule, lower, best, spans)
     normal = rule.absent.search(lower) if best == NOT_MENTIONED and rule.absent else None
@@ -255,8 +264,8 @@ def _measured(
     """A thing that counts from a size on (a lymph node of 10 mm): present where the sentence gives that size."""
     for match in rule.measured.finditer(lower) if rule.measured else ():
         sizes = [
-            float(number.replace(",", ".")) * (10 if unit == "cm" else 1)
-            for number, unit in _SIZE.findall(lower[match.start() : match.end() + 60])
+            float(number.replace(",", ".")) * (10 if unit == "cm" else 1) - (0.1 if under else 0)
+            for under, number, unit in _SIZE.findall(lower[match.start() : match.end() + 60])
         ]
         status = assertion(lower, match.start(), match.end()) if sizes else UNASSESSED
         if status == PRESENT and max(sizes) < rule.min_mm:

@@ -41,6 +41,7 @@ _BEFORE = re.compile(
 )
 # sides of what is no finding, and sides that are said to be free of it
 _OF_OTHERS = re.compile(
+    r"(?<=right)(?:-sided)?,? but (?:no|not) left\b|(?<=left)(?:-sided)?,? but (?:no|not) right\b|"
     r"\b(?:left|right)(?:-sided)? (?:\w+ ){0,3}?(?:\w*ectomy|thoracotomy|resection|surgery|thoracentesis|"
     r"transplant\w*|approach)\b|\b(?:normal|clear|unremarkable) (?:left|right)\b|\b(?:aeration|expansion|"
     r"re-?expansion|ventilation|remainder|rest) of the (?:left|right)\b|\b(?:clear\w*|resol\w+|gone|"
@@ -82,6 +83,9 @@ def side_of(lower: str, start: int, end: int, others: Callable[[str], list[tuple
         return ""
     shift = max(0, start - MAX_REACH)
     lower, start, end = lower[shift : end + MAX_REACH], start - shift, end - shift
+    lower = _OF_OTHERS.sub(
+        lambda match: _SIDE.sub(lambda side: " " * len(side.group()), match.group()), lower
+    )
     begin, limit = _clause(lower, start, end)
     rest = REMAINDER.search(lower, end)
     if rest and not _GONE.search(lower, end, rest.start()):
@@ -96,9 +100,6 @@ def side_of(lower: str, start: int, end: int, others: Callable[[str], list[tuple
             ),
             clause,
         )
-    clause = _OF_OTHERS.sub(
-        lambda match: _SIDE.sub(lambda side: " " * len(side.group()), match.group()), clause
-    )
     if also := _ALSO.search(lower, end):
         return joined({also["side"], *(match.lastgroup for match in _SIDE.finditer(clause))})
     tokens = _tokens(clause, start - begin)
@@ -130,7 +131,7 @@ def _tokens(clause: str, place: int) -> list[tuple[int, int, str | None]]:
 
 
 def _clause(lower: str, start: int, end: int) -> tuple[int, int]:
-    begin = max((match.end() for match in _CLAUSE.finditer(lower, 0, start)), default=0)
+    begin = max((match.end() for match in _CLAUSE.finditer(lower) if match.end() <= start), default=0)
     after = _CLAUSE.search(lower, end)
     return begin, after.start() if after else len(lower)
 
