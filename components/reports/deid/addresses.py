@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from components.reports.deid.dates import MONTHS
 from components.reports.deid.note import Note
-from components.reports.deid.postal import postal_lines, rest_of_line
+from components.reports.deid.postal import letter_towns, postal_lines, rest_of_line
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import FOREIGN, STOP, WORD, default_lists, towns
 from components.reports.lexicon import word_set, words
@@ -192,7 +192,7 @@ class Addresses:
                 done = max(done, add(self._at(text, number, text.words[number])))
         for found in _forms(text):
             add(found)
-        for found in postal_lines(text):
+        for found in (*postal_lines(text), *letter_towns(text)):
             add(found)
         spans = [extended(text, span) for span in spans]
         return [rest_of_line(text, span) if span.rule in _ON_LINES else span for span in spans]
@@ -258,7 +258,8 @@ def _forms(text: Note) -> Iterator[tuple[int, int, str]]:
                     yield text.starts[number], street.end(), "street"
     for match in _HOME.finditer(view) if not _HOME_WORDS.isdisjoint(text.places) else ():
         clause = _CLAUSE.match(view, match.end())
-        if clause and _home(text, clause):
+        labelled = match.group().rstrip().endswith(":")
+        if clause and (labelled or _home(text, clause)):
             yield clause.start(), clause.end(), "home"
 
 

@@ -66,6 +66,19 @@ _WEEKDAY = re.compile(
 )
 _CUES_YEAR = word_set("dates.cues_year")
 _CUES_PARTIAL = word_set("dates.cues_partial")
+_OPERATIONS = (
+    "ectomy",
+    "plasty",
+    "ostomy",
+    "otomy",
+    "desis",
+    "pexy",
+    "ectomie",
+    "ektomie",
+    "plastie",
+    "ectomia",
+    "ektomi",
+)
 _PART_OF_YEAR = frozenset(["early", "late", "mid", "summer", "winter", "spring", "autumn", "fall", "circa"])
 _CUES_DAY = frozenset(["on", "dated", "date", "since", "until", "till", "through"])
 _CUES_MONTH = word_set("dates.cues_month")
@@ -348,6 +361,8 @@ def _year_cue(text: Note, number: int, cue: str) -> bool:
     view, start, end = text.view, text.starts[number], text.ends[number]
     if view[start - 1 : start] == "(" and view[end : end + 1] == ")":
         return not _BEFORE_YEAR.isdisjoint(text.words[max(0, number - 8) : number])
+    if cue.endswith(_OPERATIONS) and text.gap(number - 1) in (" ", " (", ", "):
+        return True
     if cue in _CUES_YEAR:
         return not (cue == "from" and number > 1 and text.words[number - 2].isdigit())
     gap = text.gap(number - 1) if number else ""

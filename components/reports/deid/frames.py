@@ -53,6 +53,14 @@ _SIGNED = re.compile(
 )
 
 
+_SAINT = re.compile(
+    r"(?:(?<=\bat )|(?<=\bfrom )|(?<=\bto )|(?<=\bvia )|(?<=\bby )|(?<=\bin )|(?<=\bthe )|(?<=\())"
+    r"(?:st|ste|saint|sainte|sankt|sint|san|santa|santo|sao)\.?[ -]([^\W\d_]{2,20})(?:'s?|-[^\W\d_]{2,20})?(?!\w)",
+    re.IGNORECASE,
+)
+_SAINTS = frozenset({"st", "ste", "saint", "sainte", "sankt", "sint", "san", "santa", "santo", "sao"})
+
+
 class Frames:
     """Finds places and institutions that the sentence around them gives away."""
 
@@ -68,7 +76,7 @@ class Frames:
             found = self._place(scan, number) if scan else None
             if found:
                 spans.append(found)
-        spans += self._heads(text) + self._dated(text, scan)
+        spans += self._heads(text) + self._dated(text, scan) + self._saints(text)
         if any(map(str.isdigit, text.view)):
             for match in _SIGNED.finditer(text.view):
                 if match[1].lower() not in words("stop") and match[1].lower() not in _EXAMS:
@@ -93,6 +101,18 @@ class Frames:
                 if odd and not any(word in words("radiology_words") or word in _EXAMS for word in proper):
                     spans.append(Span(*match.span(), "HOSPITAL", self.name, "place.letterhead", 0.7))
         return spans
+
+    def _saints(self, text: Note) -> list[Span]:
+        """`at st luke's`, `from SAINT AL'S`: a saint after a preposition, in any case."""
+        found: list[Span] = []
+        flags = default_lists().flags
+        for match in _SAINT.finditer(text.view) if not _SAINTS.isdisjoint(text.places) else ():
+            word = match[1].lower()
+            mark = flags(word)
+            plain = (mark & WORD and not mark & NAME and "'" not in match.group()) or mark & STOP
+            if not plain and word not in words("radiology_words") and word not in words("clinical_words"):
+                found.append(Span(*match.span(), "HOSPITAL", self.name, "frame.saint", 0.65))
+        return found
 
     def _dated(self, text: Note, scan: Scan | None) -> list[Span]:
         """`compared with 24/11/21 (Barringtons)`, `of 2019, Affidea Cluj.`: a proper name that closes after a date."""

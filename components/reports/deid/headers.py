@@ -21,10 +21,10 @@ from components.reports.lexicon import mapping, word_set
 PEOPLE = frozenset({"PATIENT", "STAFF", "PERSON"})
 NUMBERS = frozenset({"MRN", "SSN", "ACCESSION", "ID", "DEVICE", "PHONE"})
 _SEPARATOR = re.compile(
-    r" {0,12}(?:\([^()\n]{0,14}\) ?|/ ?[\w' ]{1,24}(?=[:=]))?\.?(?::{1,2}|=|>|#|\.{3,}:?|\u2026|-(?= )|"
+    r"\.? {0,12}(?:\([^()\n]{0,14}\) ?|/ ?[\w' ]{1,24}(?=[:=]))?\.?(?::{1,2}|=|>|#|\.{3,}:?|\u2026|-(?= )|"
     r"\uff1a)[ \t*_]{0,12}"
 )
-_STRICT = re.compile(r" {0,12}(?:\([^()\n]{0,14}\) ?)?\.?(?:::?|=|>|\uff1a|\.{3,}:?)[ \t*_]{0,12}")
+_STRICT = re.compile(r"\.? {0,12}(?:\([^()\n]{0,14}\) ?)?\.?(?:::?|=|>|\uff1a|\.{3,}:?)[ \t*_]{0,12}")
 _SPACE = re.compile(r" {1,3}(?=[^\W\d_])")
 _NAME_LABELS = frozenset(
     {("family", "name"), ("given", "name"), ("first", "name"), ("last", "name"), ("surname",)}

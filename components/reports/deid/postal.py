@@ -20,6 +20,11 @@ _POSTCODE = re.compile(
     r"[A-Z]\d[A-Z] \d[A-Z]\d|[A-Z]\d\d [A-Z0-9]{4})(?:,? [^\W\d_]{3,20})?$",
     re.IGNORECASE,
 )
+_LETTER = re.compile(
+    r"^[ \t]*([^\W\d_][\w'-]{2,24}(?:[ -][^\W\d_][\w'-]{1,24}){0,3}), (?:(?:le|den|dne|il|li|em|el|a|am|the|on) )?"
+    r"(?=\d{1,2}(?:st|nd|rd|th|er|\.)?[ ./-][^\n:,;]{1,18}\d\d$)",
+    re.MULTILINE | re.IGNORECASE,
+)
 _CUT = re.compile(r"[:|]| {3,}|\t")
 _SMALL = word_set("postal.small")
 _WIDEST = 110
@@ -44,6 +49,20 @@ def postal_lines(text: Note) -> Iterator[tuple[int, int, str]]:
             yield begin + len(line) - len(line.lstrip()), begin + len(line), "line"
 
 
+def letter_towns(text: Note) -> Iterator[tuple[int, int, str]]:
+    """The town before the date of a letter: `Saint-Herblain, le 3 aout 2004` on a line of its own."""
+    if not text.with_digit:
+        return
+    flags = default_lists().flags
+    for match in _LETTER.finditer(text.view):
+        found = re.findall(r"[^\W\d_]+", match[1].lower())
+        terms = words("radiology_words") | words("clinical_words")
+        if not words("stop").isdisjoint(found):
+            continue
+        if any(word not in terms and (word in towns() or not flags(word) & (WORD | STOP)) for word in found):
+            yield match.start(1), match.end(1), "town"
+
+
 def rest_of_line(text: Note, span: Span) -> Span:
     """A street's span with what is left of its line, where that is made of parts of an address too."""
     view = text.view
@@ -57,7 +76,7 @@ def rest_of_line(text: Note, span: Span) -> Span:
     before, after = view[cell : span.start], view[span.end : end].rstrip(" .,;")
     if (not before.strip() and not after) or end - cell > _WIDEST or ":" in view[span.end : end]:
         return span
-    whole = _parts(text, cell, span.end + len(after)) and not re.search(r"[^\W\d_]{4,}\. ", after)
+    whole = _parts(text, cell, span.end + len(after)) and not re.search(r"(?:[^\W\d_]{4,}|\d)\. |^\. ", after)
     if not whole or (before.strip() and not before.rstrip().endswith(",")):
         return span
     return span._replace(start=cell + len(before) - len(before.lstrip()), end=span.end + len(after))

@@ -118,7 +118,10 @@ def _number(around: Surroundings, number: int) -> bool:
     if len(word) > 3 and (digits > 2 or not mixed):
         return True
     dashed = "-" in (left, right) or "/" in (left, right)
-    return _beside(around, number) or (dashed and len(word) > 2 and digits > 0)
+    beside = _beside(around, number) and (
+        len(word) > 2 or not {around.covered.get(number - 1), around.covered.get(number + 1)}.isdisjoint("AI")
+    )
+    return beside or (dashed and len(word) > 2 and digits > 0)
 
 
 def _beside(around: Surroundings, number: int) -> bool:
@@ -131,7 +134,7 @@ def _beside(around: Surroundings, number: int) -> bool:
 _INNER = frozenset({".", ":", ","})
 _UNITS = word_set("suspects.units")
 _MEASURE = re.compile(
-    r"(?:\d+(?:x|st|nd|rd|th|t|f|w|d|p|c|k|mm\d)|(?:bp|hr|rr|p|t|wt|ht|sao2?|spo2?|mm|g)\d{1,3}|(?:s|se|im|img|i)\d{1,4}|[ium]?ct\d{2,3}|[ctlsi]\d{1,2})"
+    r"(?:\d+(?:x|st|nd|rd|th|t|f|w|d|p|c|k|mm\d)|(?:bp|hr|rr|p|t|wt|ht|sao2?|spo2?|mm|g)\d{1,3}|(?:s|se|im|img|i)\d{1,4}|[ium]?ct\d{2,3}|[cpyra]{0,2}t(?:[0-4x]|is)[a-d]?n[0-3x][a-c]?(?:m[01x][a-c]?)?|[ctlsi]\d{1,2})"
 )
 _AMOUNT = re.compile(r"\d+([a-z]{1,7})")
 _PRESSURE = re.compile(r"\d{2,3}(?= ?/ ?\d{2,3}(?!\d))|(?<=\d/)\d{2,3}(?!\d)")
@@ -190,5 +193,8 @@ class Suspects:
             for feature in features(context):
                 logit += phi.get(feature, 0.0)
                 kind += person.get(feature, 0.0)
-            found = self._known[context] = (round(1 / (1 + exp(-max(-50.0, min(50.0, logit)))), 4), kind > 0)
+            found = self._known[context] = (
+                round(1 / (1 + exp(-max(-9.0, min(9.0, logit)))), 4),
+                kind > 0,
+            )
         return found
