@@ -160,7 +160,8 @@ _STEM_ENDS = (*_STEMS, "veien", "vej", "katu", "tie")
 _PREFIXES = word_set("addresses.prefixes")
 _ON_LINES = frozenset({"address.street", "address.city", "address.box", "address.postcode", "address.line"})
 _TURKISH_WORD = re.compile(r"(?:mah|cad|sok)")
-_TRIGGERS = _STATES | _PREFIXES | {"p", "po", "so", "in", "from", "at", "of", "near", "to"}
+_UNMOVED = _STATES | _PREFIXES | {"p", "po", "so", "in"}
+_TRIGGERS = _UNMOVED | {"from", "at", "of", "near", "to"}
 
 
 class Addresses:
@@ -187,7 +188,8 @@ class Addresses:
             for match in _TURKISH.finditer(view):
                 add((match.start(), match.end(), "street"))
         done = 0
-        for number in text.select(_TRIGGERS):
+        moves = not _MOVES.isdisjoint(text.places)  # without one, `from` and its like lead to no town
+        for number in text.select(_TRIGGERS if moves else _UNMOVED):
             if text.starts[number] >= done:
                 done = max(done, add(self._at(text, number, text.words[number])))
         for found in _forms(text):

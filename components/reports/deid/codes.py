@@ -166,8 +166,10 @@ class Codes:
                     done = match.end()
                     continue
             begin = _word_start(view, start)
-            match = _SLASHED.match(view, begin)
-            match = match if match and _slashed(match.group()) else _HYPHENED.match(view, begin)
+            match = None
+            if begin < start or view[start].isalpha():
+                match = _SLASHED.match(view, begin)
+                match = match if match and _slashed(match.group()) else _HYPHENED.match(view, begin)
             if match:
                 spans.append(Span(*match.span(), "ACCESSION", self.name, "id.slashed", 0.75))
                 done = match.end()

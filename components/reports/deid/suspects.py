@@ -52,12 +52,13 @@ def suspects(around: Surroundings, numbers: range | list[int]) -> list[int]:
     else:  # a word in small letters is none amid capitals, a code may be
         view, starts, codes = scan.view, scan.starts, frozenset(scan.note.with_digit)
         likely = [n for n in numbers if (not view[starts[n]].islower() or n in codes) and n not in covered]
-    flags, found = scan.flags, []
+    flags, words, terms, found = scan.flags, scan.words, medical(), []
     for number in likely:
         mark = flags[number]
-        near = number - 1 in covered or number + 1 in covered
-        if not near and (mark & EPONYM or (mark & STOP and not mark & NAME)):
-            continue
+        if mark & EPONYM or (not mark & NAME and (mark & STOP or words[number] in terms)):
+            near = number - 1 in covered or number + 1 in covered
+            if not near or not _beside(around, number):
+                continue
         if _suspect(around, number):
             found.append(number)
     return found
