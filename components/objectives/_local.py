@@ -42,6 +42,8 @@ from components.objectives._shared import (
 
 MAX_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Of the largest tensor of a chunk: what a CPU's cache holds takes it half the time; a GPU wants much at once."""
+SHORTEST = 1e-8
+"""Length of a context vector below which it has no direction."""
 Aggregation = Literal["sum", "mean"]
 
 
@@ -92,8 +94,7 @@ def _similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: LocalPara
     """The formula; all tokens of all reports stand in one row, so that every product is one matrix product."""
     words = tokens.reshape(-1, tokens.shape[-1]).to(regions.dtype)
     with exactly(regions):
-        context = cast("Tensor", _Context.apply(regions, words, mask, params))
-        match = F.cosine_similarity(context, words, dim=-1).view(len(regions), *mask.shape)
+        match = cast("Tensor", _Match.apply(regions, words, mask, params)).view(len(regions), *mask.shape)
         powers = (params.token_sharpness * match).masked_fill(~mask, -torch.inf)
         total = powers.logsumexp(-1)
         if params.aggregation == "mean":
@@ -101,12 +102,12 @@ def _similarity(regions: Tensor, tokens: Tensor, mask: Tensor, params: LocalPara
         return params.logit_scale * total
 
 
-class _Context(torch.autograd.Function):
-    """Regions `[B, R, D]`, words `[N * T, D]`, mask `[N, T]` -> the direction of every context vector `[B, N * T, D]`.
+class _Match(torch.autograd.Function):
+    """Unit regions `[B, R, D]`, unit words `[N * T, D]`, mask `[N, T]` -> cos(c_k, t_k) `[B, N * T]`.
 
     A cosine does not see the length of c_k, so w_kr is left undivided: exp(sharpness * a) instead of a second softmax
-    over the largest tensor. Of the tensors of that size `[B, R, N * T]` only a is kept for the backward pass, which
-    works in place.
+    over the largest tensor. Of the tensors of that size `[B, R, N * T]` only a is kept for the backward pass, of those
+    of `[B, N * T, D]` only the direction of c_k; the backward pass works in place.
     """
 
     @staticmethod
@@ -117,23 +118,29 @@ class _Context(torch.autograd.Function):
         dots = F.linear(regions, words / params.attention_temperature, absent.flatten())
         attention = dots.view(*regions.shape[:2], *mask.shape).softmax(-1).view_as(dots)
         del dots
-        ctx.save_for_backward(regions, words, attention)
+        context = (attention * params.region_sharpness).exp_().transpose(1, 2) @ regions
+        length = context.norm(dim=-1, keepdim=True).clamp_min_(SHORTEST)
+        direction = context.div_(length)
+        cosine = (direction * words).sum(-1)
+        ctx.save_for_backward(regions, words, attention, direction, length, cosine)
         ctx.shape, ctx.sharpness = mask.shape, params.region_sharpness
         ctx.temperature = params.attention_temperature
-        return (attention * params.region_sharpness).exp_().transpose(1, 2) @ regions
+        return cosine
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (gradient,) = gradients
-        regions, words, attention = ctx.saved_tensors
+        regions, words, attention, direction, length, cosine = ctx.saved_tensors
+        flow_in = gradients[0].unsqueeze(-1)
+        of_words = (direction * flow_in).sum(0)
+        gradient = torch.addcmul(words, direction, cosine.unsqueeze(-1), value=-1).mul_(flow_in / length)
         weights = (attention * ctx.sharpness).exp_()
         of_regions = weights @ gradient
         flow = (regions @ gradient.transpose(1, 2)).mul_(weights).mul_(ctx.sharpness)
-        del weights
+        del weights, gradient
         grouped, shares = (value.view(*regions.shape[:2], *ctx.shape) for value in (flow, attention))
         grouped.sub_((grouped * shares).sum(-1, keepdim=True)).mul_(shares)
         of_regions += flow @ (words / ctx.temperature)
-        of_words = flow.flatten(0, 1).T @ regions.flatten(0, 1) / ctx.temperature
+        of_words += flow.flatten(0, 1).T @ regions.flatten(0, 1) / ctx.temperature
         return of_regions, of_words, None, None
 
 

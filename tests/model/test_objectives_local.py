@@ -104,9 +104,9 @@ def test_a_low_attention_temperature_finds_the_region_that_equals_the_word() -> 
         attention = F.softmax(regions[0] @ words[0].T / temperature, dim=-1)[:, 7]
         weights = (params.region_sharpness * attention).softmax(0)
         ratios[temperature] = float(weights[5] / weights.median())
-        context = F.normalize(weights @ regions[0], dim=-1)
-        found = _local._Context.apply(regions, words[0], mask, params)[0, 7]
-        torch.testing.assert_close(F.normalize(found, dim=-1), context)
+        expected = F.normalize(weights @ regions[0], dim=-1) @ words[0, 7]
+        found = _local._Match.apply(regions, words[0], mask, params)[0, 7]
+        torch.testing.assert_close(found, expected)
     assert ratios[1.0] < 1.1 < 20 < ratios[0.1]
 
 
