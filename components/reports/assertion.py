@@ -69,6 +69,7 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
         words.DENIED_STEMS.search(clause)
         and (found := words.DENIED_AFTER.search(clause))
         and not words.STATED_AFTER.match(clause[: found.end()])
+        and not words.NEW_SUBJECT.match(clause[: found.start()])
         and not ("," in clause[: found.start()] and words.STATED_BEFORE.search(before))
     ):
         return PRESENT if words.PARTLY.search(whole) or words.REMAINDER.search(whole) else ABSENT
@@ -100,6 +101,7 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
         and (doubt := words.DOUBT_AFTER.search(clause))
         and not words.ANOTHER.match(clause[: doubt.start()])
         and not words.NEW_SUBJECT.match(clause[: doubt.start()])
+        and not words.CARE_OF.search(before)
     ):
         return denied if denied == ABSENT and words.OF_A_SIGN.search(doubt.group()) else UNCERTAIN
     if denied is None and words.UNREAL.match(clause):

@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 
 NO_CHANGE = (
-    r"(?:(?:(?!(?:and|or|nor|with|but|in|cystic|nodular|degenerative|calcific|inflammatory|\w+(?:matous|"
-    r"otic|atic|ctic|ular))\b)[\w-]+ ){0,3}(?:change|increase|decrease|progression|growth|enlargement of|"
-    r"difference|worsening|improvement|doubt|resolution|regression)\b|longer\b(?! (?:any|an?|evidence|"
-    r"shows?|showing|demonstrat\w+|seen|see|visible)\b))"
+    r"(?:(?:(?!(?:and|or|nor|with|but|in|cystic|nodular|degenerative|calcific|inflammatory|bullous|fibrous|"
+    r"consolidative|infiltrative|ground-glass|glass|interstitial|\w+(?:matous|otic|atic|ctic|"
+    r"ular))\b)[\w-]+ ){0,3}(?:change|increase|decrease|progression|growth|enlargement (?:of|"
+    r"in)(?! (?:the |any )?(?:heart|cardi\w+|lymph|mediastinal|hilar|\w+ atri|left|right))|deterioration|"
+    r"reduction|alteration|difference|worsening|improvement|doubt|resolution|regression)\b|"
+    r"longer\b(?! (?:any|an?|evidence|shows?|showing|demonstrat\w+|seen|see|visible)\b))"
 )
 PRIOR = (
     r" (?:on|in|at|during|as of) (?:the |an? |any |his |her )?(?:\[date\]|(?:most )?(?:prior|previous|"
     r"earlier|last|preceding|comparison|older?|outside|initial|baseline|past|recent prior)\b|(?:19|"
     r"20)\d\d\b|\d{1,2}[/.-]\d|(?:\d{1,2} )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b)|"
-    r" previously| before\b| earlier\b| then\b"
+    r" previously| before\b| earlier\b| then\b| yesterday\b| last (?:week|month|year|night)\b|"
+    r" (?:[\w]+ ){1,2}(?:hours?|days?|weeks?|months?|years?) (?:ago|before|earlier|previously)\b"
 )
 SEEN = (
     r"(?:seen|identified|present|observed|detected|visuali[sz]ed|noted|evident|appreciated|demonstrated|"
@@ -119,12 +122,12 @@ DENIED_AFTER = re.compile(
     rf"\b(?:is|are|was|were) (?:all |both |each |also |likewise )*(?:not {SEEN}|absent|"
     rf"excluded)\b(?!{PRIOR})|\b(?:{AUX} ?(?:not|no longer|never)|(?:is|are|was|were|has|have)n['\u2019]t|"
     rf"no longer)(?: (?!previously)\w+ly)?(?: been| be)? ?(?:definite\w* |clearly |a )?(?:{SEEN}|feature|"
-    rf"finding|enlarged|thickened|dilated)\b(?!{PRIOR})|^ no longer (?:persists?|remains?|exists?)\b|"
-    rf"\b(?:is|are|was|were|has|have|appears?|appears? to have)(?: been| now| since| interval| (?!near|"
-    rf"partial|incomplet|almost|most|large|part|main)\w+ly)* (?:absent|excluded|ruled out|resolved|cleared|"
-    rf"removed|disappeared|subsided|vanished|gone|regressed completely)\b(?!{PRIOR})|\b(?:cannot|can not|"
-    rf"could not|can['\u2019]t) be (?:\w+ly )?(?:seen|identified|visuali[sz]ed|detected|demonstrated|found|"
-    rf"discerned)\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|nil|"
+    rf"finding|(?<!has not )(?<!have not )(?:enlarged|thickened|dilated))\b(?!{PRIOR})|"
+    rf"^ no longer (?:persists?|remains?|exists?)\b|\b(?:is|are|was|were|has|have|appears?|"
+    rf"appears? to have)(?: been| now| since| interval| (?!near|partial|incomplet|almost|most|large|part|"
+    rf"main)\w+ly)* (?:absent|excluded|ruled out|resolved|cleared|removed|disappeared|subsided|vanished|"
+    rf"gone|regressed completely)\b(?!{PRIOR})|\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly "
+    rf")?{SEEN}\b(?!{PRIOR})|^[\w ]{{0,12}}(?:: ?| - |\? ?)(?:no\b|none|negative|absent|nil|"
     rf"not (?:{SEEN}))|\b(?:is|are|was|were) (?:negative|unlikely to be present|"
     rf"neither(?! (?:\w+ly )?(?:increas|decreas|larg|small|new|grow|enlarg|better|wors|"
     r"progress|chang|calcif|enhanc|cavit|loculat|specul)))\b|"
@@ -134,7 +137,7 @@ DENIED_AFTER = re.compile(
 # `is likely reactive`, `could be infectious`: the nature is doubted, not the finding
 NATURE = (
     r" (?!(?:present|seen|there|in|at|on|given|but|and|however|with|as|based|considering|under|due|not|or|"
-    r"if|for|to)\b)[a-z]"
+    r"if|for|to|over)\b)[a-z]"
 )
 DOUBT_AFTER = re.compile(
     r"\b(?:difficult|hard|impossible|not possible) to (?:exclude|rule out|separate|distinguish|"
@@ -143,17 +146,21 @@ DOUBT_AFTER = re.compile(
     r"\bnot (?:\w+ly )?(?:favou?red|suspected|thought likely)\b|\b(?:is|are|was|were) (?:\w+ )?(?:believed|"
     r"felt|thought|presumed) (?:to be )?(?:present|likely|possible|unlikely|probable|there)\b|"
     r"\bbe (?:missed|overlooked|obscured|hidden)\b|\b(?:is|are|was|remains?|represents?) (?:also |still |"
-    r"another |the |one )?(?:an? )?(?:\w+ )?(?:possib\w+|consideration|concern|question)\b|\b(?:has|"
-    r"have) been (?:questioned|suspected|raised)\b|\b(?:is|are|was|were) (?:only |also |merely |"
-    r"strongly )*(?:suspected|raised|considered|debatable|conceivable)\b|^[ ,]*(?:possible|probable|likely|"
-    r"questionable|equivocal|uncertain|doubtful)\b(?! \w)|^[ ,]*if (?:any|at all|real|genuine|it|they|"
-    r"this)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|can not|can['\u2019]t|"
-    r"could not) be (?:\w+ly )?(?:told|distinguished|differentiated|separated|discriminated|"
-    r"confirmed)\b(?! by)|\b(?:is|are) (?:also )?(?:in|on|among) the (?:list|differential)|\b(?:cannot|"
-    r"can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out|dismissed|"
-    r"discounted)\b|\bnot (?:be )?(?:\w+ly )?(?:excluded|ruled out)\b|\b(?:is|are|was|were) (?:suspected|"
+    r"another |the |one )?(?:an? )?(?:\w+ )?(?:possib\w+|consideration|concern|question)\b|"
+    rf"\b(?:is|are|was|were|has been|have been) (?:only |also |merely |strongly |again )*(?:suspected|"
+    rf"suggested|questioned|raised|considered|postulated|presumed|proposed|queried|implied|hinted|"
+    rf"debatable|arguable|conceivable|plausible|unconfirmed|unproven)\b(?!{NATURE})(?! to (?:be "
+    rf"(?!present)|represent|reflect|indicate))|\b(?:may|might|could) not be (?:\w+ly )?{SEEN}\b|"
+    r"^[ ,]*(?:possible|probable|likely|questionable|equivocal|uncertain|doubtful)\b(?! \w)|"
+    r"^[ ,]*if (?:any|at all|real|genuine|it|they|this)\b|^[ ,]*if present\b(?![^.;]* is )|\b(?:cannot|"
+    r"can not|can['\u2019]t|could not) be (?:\w+ly )?(?:told|distinguished|differentiated|separated|"
+    r"discriminated|confirmed)\b(?! by)|\b(?:is|are) (?:also )?(?:in|on|among) the (?:list|differential)|"
+    r"\b(?:cannot|can not|can['\u2019]t|could not) be (?:\w+ly |completely )*(?:excluded|ruled out|"
+    r"dismissed|discounted)\b|\bnot (?:be |been )?(?:\w+ly )?(?:excluded|ruled out)\b|\b(?:is|are|was|"
+    r"were) (?:"
     rf"possible(?!{NATURE})|(?:most )?likely(?!{NATURE})|probable(?!{NATURE})|questioned|questionable|"
-    rf"unlikely|favou?red|not certain|uncertain|equivocal|doubtful|"
+    rf"unlikely|favou?red(?!{NATURE})(?! to (?:be|represent|reflect))|not certain|uncertain|equivocal|"
+    rf"doubtful|"
     r"(?:difficult|hard|impossible) to exclude|less likely|in question|in the differential)\b|\b(?:may|"
     r"might|could) be (?:present|considered|seen|(?:\w+ly )?(?:artif\w+|artef\w+|spurious|technical)|"
     r"due to (?:an? )?(?:overlying|artif\w+|artef\w+|motion|technique|summation|respiratory))\b|"
@@ -167,7 +174,7 @@ DOUBT_AFTER = re.compile(
 UNASSESSED_AFTER = re.compile(
     r"\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:assessed|evaluated|judged|commented|"
     r"determined)\b|\b(?:is|are|was|were) (?:not (?:assessed|evaluated|evaluable|assessable)|"
-    r"non-?diagnostic|(?:severely |markedly )?(?:limited|suboptimal|degraded|precluded))\b"
+    r"non-?diagnostic|(?:severely |markedly )?(?:limited(?! to)|suboptimal|degraded|precluded))\b"
 )
 UNASSESSED_BEFORE = re.compile(
     r"\b(?:evaluation|assessment|detection|sensitivity|characteri[sz]ation|exclusion|screening|"
@@ -253,7 +260,9 @@ GOES_ON = re.compile(
 ONE_SIDE = re.compile(r"\b(?:left|right)(?:-sided)?,? but $")
 OTHER_SIDE = re.compile(r"^ (?:left|right)(?:-sided)?,? (?:[\w-]+ ){0,2}$")
 # `do not think that there is`: what is said of is the clause that follows
-COMPLEMENT = re.compile(r"(?: (?!and\b|with\b|or\b)\w+){0,2} there (?:is|are|was|were)\b(?<!,)")
+COMPLEMENT = re.compile(
+    r"(?: (?!and\b|with\b|or\b)\w+){0,2} there (?:is|are|was|were)\b(?<!,)|(?: \w+ly)? be (?:due|secondary) to\b"
+)
 DEFINITE = re.compile(r"^ (?:the|this|these|that|those) (?:[\w-]+ ){0,3}$")
 NONE_OF = re.compile(
     r"\b(?:none|neither|not one) of (?:the|these|those|his|her) (?:(?!(?:an?|any|is|are|has|have|"
@@ -338,7 +347,9 @@ CLEARED = re.compile(
 THING = (
     r"(?:atelecta\w+|consolidat\w+|opacit\w+|scar(?:s|ring)?|infiltrat\w+|pneumonia|nodul\w+|effusions?|"
     r"thickening|fibro\w+|mass(?:es)?|o?edema|emphysema|cysts?|bronchiecta\w+|granulom\w+|lymph ?nodes?|"
-    r"vessels?|haemorrhage|hemorrhage|infection|aspiration|artefact|artifact|bullae?)"
+    r"vessels?|haemorrhage|hemorrhage|infection|aspiration|artefact|artifact|bullae?|reaction|pneumonitis|"
+    r"tumou?r|neoplas\w+|malignancy|fluid|collapse|h[a]?ematoma|plaque|adhesions?|lesion|adenopathy|"
+    r"lymphadenopathy|shadow|diverticulum|confluence)"
 )
 EITHER_OR = re.compile(rf"^(?: changes?)?,? (?:and/or|or) (?:[\w-]+ ){{0,3}}{THING}\b|^ ?/ ?{THING}\b")
 OR_ELSE = re.compile(rf"\b{THING}(?: changes?)?,? (?:and/or|or) (?:[\w-]+ ){{0,3}}$")
@@ -353,8 +364,8 @@ DENIED_STEMS = re.compile(
 DOUBT_STEMS = re.compile(
     r"distinguish|differentiat|separat|discriminat|confirm|exclud|ruled|suspect|possib|likely|probab|"
     r"question|favo|certain|equivoc|doubt|differential|may|might|could|versus|vs|\?|consider|well|poor|"
-    r"clearly|optimal|difficult|hard|missed|obscur|overlook|hidden|raised|debatable|conceivable|if|list|to|"
-    r"concern|or not"
+    r"clearly|optimal|difficult|hard|missed|obscur|overlook|hidden|raised|debatable|conceivable|postul|"
+    r"presum|suggest|propos|quer|impl|hint|argu|plausib|confirm|proven|not be|if|list|to|concern|or not"
 )
 OTHER_SUBJECT = re.compile(rf"(?:;|\bbut\b|\band\b|,)[^,;]*\b{THING}\b")
 # `partial resolution`, `not resolved`, `to document resolution`: it is not gone
@@ -405,6 +416,12 @@ PROPERTY = re.compile(
 PART_OF = re.compile(
     r"\b(?:tips?|positions?|ends?|margins?|cause|origin|size|extent|etiology) of (?:the |"
     r"this )(?:[\w-]+ ){0,3}$"
+)
+# `follow-up of the X is suggested`
+CARE_OF = re.compile(
+    r"\b(?:follow-?up|comparison|biopsy|imaging|ct|evaluation|correlation|stability|surveillance|"
+    r"monitoring|drainage|sampling|assessment|resolution|clearing|characteri[sz]ation|investigation) (?:of|"
+    r"for) (?:the|this|these|those) (?:[\w-]+ ){0,4}$"
 )
 # `because of X, nodules cannot be assessed`: the clause ends at the comma
 INTRODUCED = re.compile(

@@ -43,11 +43,12 @@ _BEFORE = re.compile(
 _OF_OTHERS = re.compile(
     r"(?<=right)(?:-sided)?,? but (?:no|not) left\b|(?<=left)(?:-sided)?,? but (?:no|not) right\b|"
     r"\b(?:left|right)(?:-sided)? (?:\w+ ){0,3}?(?:\w*ectomy|thoracotomy|resection|surgery|thoracentesis|"
-    r"transplant\w*|approach)\b|\b(?:normal|clear|unremarkable) (?:left|right)\b|\b(?:aeration|expansion|"
-    r"re-?expansion|ventilation|remainder|rest) of the (?:left|right)\b|\b(?:clear\w*|resol\w+|gone|"
-    r"disappeared|vanished|absent|no longer \w+|not (?:seen|present|identified)) (?:on|in|from|"
-    r"at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\bbut|\byet|\bwhile|\band))|\bno (?:[\w-]+ ){1,4}(?:on|"
-    r"in|at) the (?:left|right)\b(?=[\w ]{0,20},? (?:with|but|and)(?: [\w-]+){1,3} ones? (?:on|in|at)\b)"
+    r"transplant\w*|approach)\b|\b(?:normal|clear|unremarkable|(?:compared|relative) (?:to|"
+    r"with) the) (?:left|right)\b|\b(?:aeration|expansion|re-?expansion|ventilation|remainder|"
+    r"rest) of the (?:left|right)\b|\b(?:clear\w*|resol\w+|gone|disappeared|vanished|absent|no longer \w+|"
+    r"not (?:seen|present|identified)) (?:on|in|from|at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\bbut|"
+    r"\byet|\bwhile|\band))|\bno (?:[\w-]+ ){1,4}(?:on|in|at) the (?:left|right)\b(?=[\w ]{0,20},? (?:with|"
+    r"but|and)(?: [\w-]+){1,3} ones? (?:on|in|at)\b)"
 )
 # where the sentence has several sides, one that an organ without findings has is not the finding's
 _OF_ORGANS = re.compile(
