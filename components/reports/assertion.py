@@ -72,7 +72,9 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
         and not words.NEW_SUBJECT.match(clause[: found.start()])
         and not ("," in clause[: found.start()] and words.STATED_BEFORE.search(before))
     ):
-        return PRESENT if words.PARTLY.search(whole) or words.REMAINDER.search(whole) else ABSENT
+        there = words.GONE_THERE.match(clause[found.end() :])
+        elsewhere = there is not None and _on_other_side(sentence[max(0, start - 30) : end], there["side"])
+        return PRESENT if elsewhere or words.PARTLY.search(whole) or words.REMAINDER.search(whole) else ABSENT
     if denied != ABSENT and (
         (words.DONE_AFTER.match(whole) and words.DONE_BEFORE.search(before))
         or words.REVISED.match(whole)
@@ -107,6 +109,11 @@ def _by_words_after(sentence: str, before: str, start: int, end: int, denied: st
     if denied is None and words.UNREAL.match(clause):
         return UNCERTAIN
     return None
+
+
+def _on_other_side(named: str, side: str) -> bool:
+    """Whether the words that name a finding put it on the other side than `side`."""
+    return ("left " if side == "right" else "right ") in named
 
 
 def _until_end(sentence: str, end: int, after: str) -> str:

@@ -12,15 +12,17 @@ NO_CHANGE = (
     r"consolidative|infiltrative|ground-glass|glass|interstitial|\w+(?:matous|otic|atic|ctic|"
     r"ular))\b)[\w-]+ ){0,3}(?:change|increase|decrease|progression|growth|enlargement (?:of|"
     r"in)(?! (?:the |any )?(?:heart|cardi\w+|lymph|mediastinal|hilar|\w+ atri|left|right))|deterioration|"
-    r"reduction|alteration|difference|worsening|improvement|doubt|resolution|regression)\b|"
-    r"longer\b(?! (?:any|an?|evidence|shows?|showing|demonstrat\w+|seen|see|visible)\b))"
+    r"reduction|alteration|difference|worsening|improvement|doubt|resolution|regression|(?:more|"
+    r"worse) than)\b|longer\b(?! (?:any|an?|evidence|shows?|showing|demonstrat\w+|seen|see|visible)\b))"
 )
 PRIOR = (
     r" (?:on|in|at|during|as of) (?:the |an? |any |his |her )?(?:\[date\]|(?:most )?(?:prior|previous|"
     r"earlier|last|preceding|comparison|older?|outside|initial|baseline|past|recent prior)\b|(?:19|"
     r"20)\d\d\b|\d{1,2}[/.-]\d|(?:\d{1,2} )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b)|"
     r" previously| before\b| earlier\b| then\b| yesterday\b| last (?:week|month|year|night)\b|"
-    r" (?:[\w]+ ){1,2}(?:hours?|days?|weeks?|months?|years?) (?:ago|before|earlier|previously)\b"
+    r" (?:[\w]+ ){1,2}(?:hours?|days?|weeks?|months?|years?) (?:ago|before|earlier|previously)\b| (?:on|in|"
+    r"at) (?:the |an? )?(?:\w+ )?(?:radiographs?|films?|ct|scan|study|exam\w*|images) (?:from|of|dated|"
+    r"performed|obtained)\b"
 )
 SEEN = (
     r"(?:seen|identified|present|observed|detected|visuali[sz]ed|noted|evident|appreciated|demonstrated|"
@@ -32,12 +34,12 @@ SEEN = (
 DENIED_BEFORE = (
     rf"(?:^|[.;] ?)(?:not {SEEN}|absent|negatives?|none) ?:|\bno\b(?! {NO_CHANGE})|\bnot\b(?! (?:only|"
     rf"excluded?|ruled out|(?:significantly |completely |entirely |fully |substantially )?(?:changed|"
-    rf"different|resolved|cleared|improved|decreased|increased)|be (?:excluded|ruled out)|certain|clear|"
-    rf"exclude|rule out|necessarily|without|adequately|well\b|optimal\w*|definitely excluded|un\w+(?:ed|al|"
-    rf"mon|ing)\b|infrequent\w*|surprising\w*|atypical\w*|only\b|entirely exclude))|\b(?:is|are|was|were|"
-    rf"do|does|did|has|have)n['\u2019]t\b(?! (?:exclude|rule out|resolved|changed))|"
-    rf"\bwithout\b(?! {NO_CHANGE})|\bwith no\b(?! {NO_CHANGE})|\babsence of\b|\b(?:falls? |fell |"
-    rf"stops? )?short of\b|\bspar(?:es|ing)\b|"
+    rf"different|resolved|cleared|improved|decreased|increased)|be (?:excluded|ruled out)|certain|likely|"
+    rf"clear|exclude|rule out|necessarily|without|adequately|well\b|optimal\w*|definitely excluded|"
+    rf"un\w+(?:ed|al|mon|ing)\b|infrequent\w*|surprising\w*|atypical\w*|only\b|entirely exclude))|\b(?:is|"
+    rf"are|was|were|do|does|did|has|have)n['\u2019]t\b(?! (?:exclude|rule out|resolved|changed))|"
+    rf"\bwithout\b(?! {NO_CHANGE})|\bwith no\b(?! {NO_CHANGE})|\babsence of\b|\bnowhere\b|\b(?:falls? |"
+    rf"fell |stops? )?short of\b|\bspar(?:es|ing)\b|"
     r"\bpreviously (?:repaired|resected|removed|excised|drained)\b|\bnegative (?:\w+ )?for\b|"
     rf"\bfree (?:of|from)\b|\bclear of\b|\bdevoid of\b|\black(?:s|ing)? (?:of )?|\bdenie[sd]\b|\bdenying\b|"
     rf"\brather than\b|\binstead of\b|\bneither\b|\bnor\b|\bunremarkable for\b|\bargues? against\b|"
@@ -82,7 +84,8 @@ DOUBT_BEFORE = (
     r"\b(?:thought|felt|believed|presumed|judged|considered) (?:\w+ ){0,2}to (?:be|reflect|represent)\b|"
     r"^were (?:this|it|these|they)\b|\bin all (?:likelihood|probability)\b|\b(?:likelihood|probability|"
     r"suggestion) of\b|\b(?:appears?|seems?) to (?:be|represent|reflect|indicate)\b|\bconceivabl[ey]\b|"
-    r"\bsuspicious (?:(?:appearance|area|finding|lesion)s? )?in terms of\b|\bborderline for\b|"
+    r"\b(?:i|we) (?:think|believe|feel|doubt)\b|\bsuspicious (?:(?:appearance|area|finding|"
+    r"lesion)s? )?in terms of\b|\bborderline for\b|"
     rf"\bconsiderations? (?:\w+ )?(?:include|are|is|of|would be)\b|\bconsider(?:ed|ing)?\b(?! {CARE})|"
     r"\bcan (?:also )?(?:be (?:seen|found|associated) (?:with|in)|be (?:due|related) to|represent|reflect|"
     r"indicate|mimic|simulate|occur|result)\b|\b(?:often|commonly|typically|frequently|sometimes|"
@@ -110,15 +113,15 @@ DENIED_AFTER = re.compile(
     r"^ (?:is|are|was|were) (?:within|in) (?:the )?(?:normal|physiolog\w+) (?:limits?|range|amounts?)\b|"
     r"^[\w ]{0,40} (?:is|was) (?:unfounded|refuted|spurious|unsubstantiated)\b|"
     r"\bwithout (?:\w+ )?recurrence\b|\b(?:was|were|been) (?:pulled|extracted|discontinued)\b|^-free\b|"
-    r"^ (?:removal|extraction|explantation|clearance)\b|\b(?:has|have|is|are|was|were) (?:now |since |"
-    r"been |completely |fully |entirely )*(?:reabsorbed|drained|evacuated|resected|excised|explanted|"
-    r"repaired|resorbed|re-?expanded|abated|dissipated|healed|come out|been taken out|dissolved)\b|"
-    r"^[ ,]*(?:(?:which |it |this |they )?(?:is|are|was|were|has|have|had)? ?(?:now|since|subsequently|"
-    r"meanwhile|entirely|completely|fully) )+(?:been )?(?:resolved|cleared|gone|removed|absent|"
-    r"disappeared)\b|^ (?:is |are |was |were |has been |have been |now )*(?:out|withdrawn|"
-    r"explanted)\b(?! (?:of|to|in))|^ ?: none\b|\b(?:has|have|had|did) not (?:recur|returned|return|"
-    r"reappeared|developed|occurred)|\b(?:can|may|could) (?:now |therefore |safely |confidently |"
-    r"reliably )*be (?:\w+ly )?(?:excluded|ruled out)\b|"
+    r"\bnowhere\b|^ (?:removal|extraction|explantation|clearance)\b|\b(?:has|have|is|are|was|were) (?:now |"
+    r"since |been |completely |fully |entirely )*(?:reabsorbed|drained|evacuated|resected|excised|"
+    r"explanted|repaired|resorbed|re-?expanded|abated|dissipated|healed|come out|been taken out|"
+    r"dissolved)\b|^[ ,]*(?:(?:which |it |this |they )?(?:is|are|was|were|has|have|had)? ?(?:now|since|"
+    r"subsequently|meanwhile|entirely|completely|fully) )+(?:been )?(?:resolved|cleared|gone|removed|"
+    r"absent|disappeared)\b|^ (?:is |are |was |were |has been |have been |now )*(?:out|withdrawn|"
+    r"explanted)\b(?! (?:of|to|in))|^ ?: none\b|\b(?:has|have|had|did) not (?:recur(?:red)?|returned|"
+    r"return|re-?accumulated|re-?formed|reaccumulate|reappeared|developed|occurred)|\b(?:can|may|"
+    r"could) (?:now |therefore |safely |confidently |reliably )*be (?:\w+ly )?(?:excluded|ruled out)\b|"
     rf"\b(?:is|are|was|were) (?:all |both |each |also |likewise )*(?:not {SEEN}|absent|"
     rf"excluded)\b(?!{PRIOR})|\b(?:{AUX} ?(?:not|no longer|never)|(?:is|are|was|were|has|have)n['\u2019]t|"
     rf"no longer)(?: (?!previously)\w+ly)?(?: been| be)? ?(?:definite\w* |clearly |a )?(?:{SEEN}|feature|"
@@ -131,7 +134,9 @@ DENIED_AFTER = re.compile(
     rf"not (?:{SEEN}))|\b(?:is|are|was|were) (?:negative|unlikely to be present|"
     rf"neither(?! (?:\w+ly )?(?:increas|decreas|larg|small|new|grow|enlarg|better|wors|"
     r"progress|chang|calcif|enhanc|cavit|loculat|specul)))\b|"
-    rf"^[ ,]*(?:resolved|removed|absent|not (?:(?!previously)\w+ly )?{SEEN}|none)\b(?!{PRIOR})|"
+    rf"^[ ,]*(?:resolved|removed|absent|not (?:(?!previously)\w+ly )?{SEEN}|none(?! (?:of|suspicious|"
+    rf"larger|greater|enlarg\w+|measur\w+|new|chang\w+|calcif\w+|cavit\w+|over|above|"
+    rf"with)\b))\b(?!{PRIOR})|"
     r"^ (?:(?:now|has|have|is|are|appears?|been) )+(?:clear|normal)\b"
 )
 # `is likely reactive`, `could be infectious`: the nature is doubted, not the finding
@@ -163,18 +168,20 @@ DOUBT_AFTER = re.compile(
     rf"doubtful|"
     r"(?:difficult|hard|impossible) to exclude|less likely|in question|in the differential)\b|\b(?:may|"
     r"might|could) be (?:present|considered|seen|(?:\w+ly )?(?:artif\w+|artef\w+|spurious|technical)|"
-    r"due to (?:an? )?(?:overlying|artif\w+|artef\w+|motion|technique|summation|respiratory))\b|"
-    r"\b(?:possibly|perhaps|likely|probably) (?:an? )?(?:artif\w+|artef\w+|summation|spurious|nipple|"
-    r"overlying)\b|\bversus\b|\bvs\b|^ ?\?|\bshould be (?:considered|excluded)\b|\bto be (?:considered|"
-    r"excluded)\b|\bsuspected$|\bsuspected[.,]|\bunlikely\b|\bimprobable\b|\bin the differential\b|"
-    r"(?:\b(?:is|are|was|were)|^) (?:not well|poorly|not optimally|suboptimally) (?:seen|visuali[sz]ed|"
+    r"due to (?:an? |the )?(?:overl\w+|superimpos\w+|arte?i?f\w+|motion|technique|summation|respiratory|"
+    r"expiratory))\b|\b(?:possibly|perhaps|likely|probably) (?:an? )?(?:artif\w+|artef\w+|summation|"
+    r"spurious|nipple|overlying)\b|\bversus\b|\bvs\b|^ ?\?|\bshould be (?:considered|excluded)\b|"
+    r"\bto be (?:considered|excluded)\b|\bsuspected$|\bsuspected[.,]|\bunlikely\b|\bimprobable\b|"
+    r"\bin the differential\b|(?:\b(?:is|are|was|were)|^) (?:not well|poorly|not optimally|"
+    r"suboptimally) (?:seen|visuali[sz]ed|"
     rf"evaluated|demonstrated|assessed)\b(?!{PRIOR})|^ (?:is |are )?(?:largely |partially |"
     rf"partly )?obscured\b"
 )
 UNASSESSED_AFTER = re.compile(
-    r"\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:assessed|evaluated|judged|commented|"
-    r"determined)\b|\b(?:is|are|was|were) (?:not (?:assessed|evaluated|evaluable|assessable)|"
-    r"non-?diagnostic|(?:severely |markedly )?(?:limited(?! to)|suboptimal|degraded|precluded))\b"
+    r"\bruns? in the family\b|\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:assessed|"
+    r"evaluated|judged|commented|determined)\b|\b(?:is|are|was|were) (?:not (?:assessed|evaluated|"
+    r"evaluable|assessable)|non-?diagnostic|(?:severely |markedly )?(?:limited(?! to)|suboptimal|degraded|"
+    r"precluded))\b"
 )
 UNASSESSED_BEFORE = re.compile(
     r"\b(?:evaluation|assessment|detection|sensitivity|characteri[sz]ation|exclusion|screening|"
@@ -189,7 +196,8 @@ ENDS = re.compile(
     r";|(?<=\w\w)\. (?=\w)|\bwith (?=[^,;.]{1,60} (?:in place|in situ|in position|again|unchanged|stable|"
     r"still|redemonstrated)\b)|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bexcept(?:ing)?\b|"
     r"\bapart from\b|\bother than\b|\baside from\b|\bbesides\b|\byet\b|\bwith the exception\b|"
-    r"\bsecondary to\b|\bdue to\b|\bbecause\b|\bwhereas\b|\bwhile\b|\bnevertheless\b|\bdespite\b|"
+    r"\bsecondary to\b|\bdue to\b(?! (?:an? |the )?(?:overl\w+|superimpos\w+|arte?i?f\w+|motion|technique|"
+    r"summation|respiratory|expiratory)\b)|\bbecause\b|\bwhereas\b|\bwhile\b|\bnevertheless\b|\bdespite\b|"
     r"\bin spite of\b|\bnotwithstanding\b|\bonly\b(?= (?:an?|some|mild|minimal|minor|small|trace|the|"
     r"slight|subtle|few|tiny|known|old)\b)|(?<=\w )(?:after|following|since)\b(?! (?:(?:the )?(?:\w+ "
     r")?(?:removal|resection|repair|excision|drainage|evacuation|correction) of))|"
@@ -240,10 +248,10 @@ KNOWN = re.compile(
     r"their) (?:(?!(?:an?|any|is|are|has|have|contains?|shows?)\b)[\w-]+ ){0,3}$"
 )
 OF_A_TRACE = re.compile(
-    r"\b(?:evidence|signs?|traces?|indication|residual\w*|remnants?|remains|visuali[sz]ation|recurrence|"
-    r"presence|suggestion|suspicion|persistence|resolution|clearing|removal|(?:re)?section|repair|excision|"
-    r"drainage|free|clear|devoid) (?:of|from) (?:the|this|that|these|those) (?:[\w-]+ ){0,3}$|"
-    r"\bin the (?:[\w-]+ ){0,3}$(?<=lung )|^ ?(?:the|this|these) (?:[\w-]+ ){0,3}$"
+    r"\b(?:evidence|re-?accumulation|signs?|traces?|indication|residual\w*|remnants?|remains|"
+    r"visuali[sz]ation|recurrence|presence|suggestion|suspicion|persistence|resolution|clearing|removal|"
+    r"(?:re)?section|repair|excision|drainage|free|clear|devoid) (?:of|from) (?:the|this|that|these|"
+    r"those) (?:[\w-]+ ){0,3}$|\bin the (?:[\w-]+ ){0,3}$(?<=lung )|^ ?(?:the|this|these) (?:[\w-]+ ){0,3}$"
 )
 SIGN_OF = re.compile(
     r"\b(?:evidence|signs?|traces?|residual\w*|remnants?|recurrence|presence|suggestion|suspicion|"
@@ -261,7 +269,8 @@ ONE_SIDE = re.compile(r"\b(?:left|right)(?:-sided)?,? but $")
 OTHER_SIDE = re.compile(r"^ (?:left|right)(?:-sided)?,? (?:[\w-]+ ){0,2}$")
 # `do not think that there is`: what is said of is the clause that follows
 COMPLEMENT = re.compile(
-    r"(?: (?!and\b|with\b|or\b)\w+){0,2} there (?:is|are|was|were)\b(?<!,)|(?: \w+ly)? be (?:due|secondary) to\b"
+    r"(?: (?!and\b|with\b|or\b)\w+){0,2} there (?:is|are|was|were)\b(?<!,)|(?: \w+ly)? be (?:due|"
+    r"secondary) to\b"
 )
 DEFINITE = re.compile(r"^ (?:the|this|these|that|those) (?:[\w-]+ ){0,3}$")
 NONE_OF = re.compile(
@@ -285,8 +294,12 @@ ELLIPSIS = re.compile(
     r"(?:has|have|is|are) (?:now |since |completely |fully |entirely )*(?:resolved|cleared|gone|"
     r"disappeared|"
     rf"vanished|reabsorbed|resorbed|healed))\b(?!{PRIOR})|"
-    r"\bbut not (?:in|on|at) (?:the )?(?:current|present|today|this|latest|recent)\b|(?:,|\band|\bbut|"
-    r";) (?:none|nothing|no trace) (?:now |of it )?(?:remains?|persists?|is left|was left|is there)\b"
+    r"(?:,|;|\bbut) (?:but |however,? )?(?:i|we|this (?:study|scan|ct)) (?:do|does|did|can|could) ?(?:not|"
+    r"n['\u2019]t) (?:\w+ly )?(?:see|identify|find|confirm|show|appreciate|detect|demonstrate|"
+    r"reproduce) (?:it|this|one|them|these|that|any)\b|\bbut not (?:in|on|at) (?:the )?(?:current|present|"
+    r"today|this|latest|recent)\b|(?:,|\band|\bbut|;) (?:none|nothing|no trace) (?:now |"
+    r"of it )?(?:remains?|persists?|is left|was left|is there)\b|, (?:all|both|each) of (?:which|"
+    r"them) (?:has|have|is|are) (?:now |since |completely |fully )*(?:resolved|cleared|gone|disappeared)\b"
 )
 UNREAL = re.compile(
     r"(?:(?:, [\w -]{1,30}){0,3},? (?:and/or|or) [\w -]{1,40}?)??[ ,]*\b(?:would|might|could|"
@@ -310,7 +323,9 @@ REVISED = re.compile(
 )
 # `has cleared on the right but not on the left`
 PARTLY = re.compile(
-    r"\b(?:but|yet|though) (?:it |they )?(?:not (?:on|in|at)|persists?|lingers?|remains?|still)\b"
+    r"\b(?:but|yet|though) (?:it |they )?(?:not (?:on|in|at)|persists?|lingers?|remains?|still)\b|\b(?:but|"
+    r"and|with) (?:only )?(?:an? )?(?:(?:small|tiny|trace|minimal|residual) ?)+(?:amount )?(?:\w+ "
+    r")?(?:remains?|persists?)\b"
 )
 # `no new X; the old one is stable`
 OLD_ONE = re.compile(
@@ -358,8 +373,8 @@ UNASSESSED_STEMS = re.compile(r"not|n't|n\u2019t|limited|suboptimal|degraded|pre
 DENIED_STEMS = re.compile(
     r"not|n't|n\u2019t|never|longer|absent|exclud|ruled|resolv|clear|remov|gone|disappear|subsid|vanish|"
     r"regress|negativ|neither|none|nil|expan|sorb|abat|dissip|heal|come|dissol|free|normal|physiol|"
-    r"recurrence|unfounded|refuted|spurious|unsubst|pulled|drain|repair|evacuat|excis|resect|extract|"
-    r"discontin|out|withdrawn|explant|: no|:no|- no|\? no|\?no"
+    r"recurrence|nowhere|unfounded|refuted|spurious|unsubst|pulled|drain|repair|evacuat|excis|resect|"
+    r"extract|discontin|out|withdrawn|explant|: no|:no|- no|\? no|\?no"
 )
 DOUBT_STEMS = re.compile(
     r"distinguish|differentiat|separat|discriminat|confirm|exclud|ruled|suspect|possib|likely|probab|"
@@ -413,6 +428,8 @@ PROPERTY = re.compile(
     r"morphology|appearance|contour|etiology|cause|origin|calcification|enhancement|loculation|"
     r"characteri[sz]ation|configuration|course|leads?|progression|shape|depth|thickness)\b)"
 )
+# `left X, resolved on the right`
+GONE_THERE = re.compile(r"^ (?:on|in|at|from) the (?P<side>left|right)\b")
 PART_OF = re.compile(
     r"\b(?:tips?|positions?|ends?|margins?|cause|origin|size|extent|etiology) of (?:the |"
     r"this )(?:[\w-]+ ){0,3}$"

@@ -46,9 +46,9 @@ _OF_OTHERS = re.compile(
     r"transplant\w*|approach)\b|\b(?:normal|clear|unremarkable|(?:compared|relative) (?:to|"
     r"with) the) (?:left|right)\b|\b(?:aeration|expansion|re-?expansion|ventilation|remainder|"
     r"rest) of the (?:left|right)\b|\b(?:clear\w*|resol\w+|gone|disappeared|vanished|absent|no longer \w+|"
-    r"not (?:seen|present|identified)) (?:on|in|from|at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\bbut|"
-    r"\byet|\bwhile|\band))|\bno (?:[\w-]+ ){1,4}(?:on|in|at) the (?:left|right)\b(?=[\w ]{0,20},? (?:with|"
-    r"but|and)(?: [\w-]+){1,3} ones? (?:on|in|at)\b)"
+    r"not (?:seen|present|identified)) (?:on|in|from|at) the (?:left|right)\b(?=[\w ]{0,20}(?:,|;|\.|$|"
+    r"\bbut|\byet|\bwhile|\band))|\bno (?:[\w-]+ ){1,4}(?:on|in|at) the (?:left|"
+    r"right)\b(?=[\w ]{0,20},? (?:with|but|and)(?: [\w-]+){1,3} ones? (?:on|in|at)\b)"
 )
 # where the sentence has several sides, one that an organ without findings has is not the finding's
 _OF_ORGANS = re.compile(
