@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+# no cue begins within a word: said once, so that not every alternative is tried at every letter
+NOT_WITHIN = r"(?!(?<=\w)\w)"
 NO_CHANGE = (
     r"(?:(?:(?!(?:and|or|nor|with|but|in|cystic|nodular|degenerative|calcific|inflammatory|bullous|fibrous|"
     r"consolidative|infiltrative|ground-glass|glass|interstitial|\w+(?:matous|otic|atic|ctic|"
@@ -110,6 +112,7 @@ DOUBT_BEFORE = (
 )
 AUX = r"(?:is|are|was|were|has been|have been|has|have|can be|could be)"
 DENIED_AFTER = re.compile(
+    rf"{NOT_WITHIN}(?:"
     r"^ (?:is|are|was|were) (?:within|in) (?:the )?(?:normal|physiolog\w+) (?:limits?|range|amounts?)\b|"
     r"^[\w ]{0,40} (?:is|was) (?:unfounded|refuted|spurious|unsubstantiated)\b|"
     r"\bwithout (?:\w+ )?recurrence\b|\b(?:was|were|been) (?:pulled|extracted|discontinued)\b|^-free\b|"
@@ -138,6 +141,7 @@ DENIED_AFTER = re.compile(
     rf"larger|greater|enlarg\w+|measur\w+|new|chang\w+|calcif\w+|cavit\w+|over|above|"
     rf"with)\b))\b(?!{PRIOR})|"
     r"^ (?:(?:now|has|have|is|are|appears?|been) )+(?:clear|normal)\b"
+    r")"
 )
 # `is likely reactive`, `could be infectious`: the nature is doubted, not the finding
 NATURE = (
@@ -145,6 +149,7 @@ NATURE = (
     r"if|for|to|over)\b)[a-z]"
 )
 DOUBT_AFTER = re.compile(
+    rf"{NOT_WITHIN}(?:"
     r"\b(?:difficult|hard|impossible|not possible) to (?:exclude|rule out|separate|distinguish|"
     r"differentiate|tell|confirm)\b|\bwould be difficult\b|^ or not\b|\b(?:less|"
     r"more) likely\b(?! (?!(?:than|given|in|due|because|based|considering|at|with|but|on|and)\b)\w)|"
@@ -176,6 +181,7 @@ DOUBT_AFTER = re.compile(
     r"suboptimally) (?:seen|visuali[sz]ed|"
     rf"evaluated|demonstrated|assessed)\b(?!{PRIOR})|^ (?:is |are )?(?:largely |partially |"
     rf"partly )?obscured\b"
+    r")"
 )
 UNASSESSED_AFTER = re.compile(
     r"\bruns? in the family\b|\b(?:cannot|can not|could not|can['\u2019]t) be (?:\w+ly )?(?:assessed|"
@@ -193,6 +199,7 @@ STATE = (
     r"prominent)"
 )
 ENDS = re.compile(
+    rf"{NOT_WITHIN}(?:"
     r";|(?<=\w\w)\. (?=\w)|\bwith (?=[^,;.]{1,60} (?:in place|in situ|in position|again|unchanged|stable|"
     r"still|redemonstrated)\b)|\bbut\b|\bhowever\b|\balthough\b|\bthough\b|\bexcept(?:ing)?\b|"
     r"\bapart from\b|\bother than\b|\baside from\b|\bbesides\b|\byet\b|\bwith the exception\b|"
@@ -208,6 +215,7 @@ ENDS = re.compile(
     rf"(?:\band|,) (?:and )?(?=(?:(?!no\b|or\b|and\b)[\w-]+ ){{1,4}}(?:(?:is|are|was|were|appears?|"
     rf"remains?) {STATE}|"
     r"remains?|persists?|has (?:increased|decreased)|have (?:increased|decreased))\b)"
+    r")"
 )
 DEGREE = (
     r"(?:a|an|mild|mildly|moderate|severe|marked|small|large|trace|minimal|minor|multiple|few|several|some|"
@@ -216,7 +224,7 @@ DEGREE = (
     r"dependent|mainly|predominantly|now|early)"
 )
 END_CLAUSE = re.compile(rf"(?:,(?: and| with)?|\band|\bwith) {DEGREE}\b")
-CUES = re.compile(f"(?P<doubt>{DOUBT_BEFORE})|(?P<denied>{DENIED_BEFORE})")
+CUES = re.compile(f"{NOT_WITHIN}(?:(?P<doubt>{DOUBT_BEFORE})|(?P<denied>{DENIED_BEFORE}))")
 MORE = re.compile(r"\b(?:or|nor)\b")
 ASIDE = re.compile(r"^[\w ]{0,30}, (?:which|that) [^,;]{1,90},")
 STATED_AFTER = re.compile(

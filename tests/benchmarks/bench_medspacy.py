@@ -105,7 +105,7 @@ def measured(cut: Cut, status: Callable[[str, str], str], split: Callable[[str],
             "best": max(style["exact"] for style in styles.values()),
             "by_style": {key: style["exact"] for key, style in styles.items()},
         }
-    for name in ("traps", "traps_held_out", "traps_final", "traps_last"):
+    for name in sorted(path.stem for path in DATA.glob("traps*.tsv")):
         cases = trap_cases(DATA / f"{name}.tsv")
         right = sum(status(sentence, label) == wanted for sentence, label, wanted, _ in cases)
         result["traps"][name] = {"accuracy": round(right / len(cases), 4), "n": len(cases)}

@@ -221,3 +221,54 @@ def test_phantom_reports_say_what_was_drawn() -> None:
             right += (row["status"] in ("present", "uncertain")) == (row["finding"] in present)
     assert total > 500
     assert right / total >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("sentence", "finding", "status", "side"),
+    [
+        # a doubt of its nature is none of the finding
+        ("Likely benign nodule in the right lower lobe.", "Lung nodule", P, "right"),
+        ("The consolidation is likely infectious.", "Consolidation", P, ""),
+        ("The consolidation is likely at the left base.", "Consolidation", U, "left"),
+        # nor is one of another thing, of a property, or what is advised
+        ("Consolidation, malignancy cannot be excluded.", "Consolidation", P, ""),
+        ("Nodule growth is suspected.", "Lung nodule", P, ""),
+        ("Biopsy should be considered for the dominant nodule.", "Lung nodule", P, ""),
+        ("If consolidation does not clear, CT is recommended.", "Consolidation", P, ""),
+        ("No complication of pacemaker placement.", "Medical material", P, ""),
+        # `no change` is no denial, `no consolidative change` is one
+        ("No change in the consolidation.", "Consolidation", P, ""),
+        ("No consolidative change.", "Consolidation", A, ""),
+        ("No enlargement of the heart.", "Cardiomegaly", A, ""),
+        # what has gone on one side only, and the sides of every mention
+        ("Opacities on the right have cleared; those on the left persist.", "Lung opacity", P, "left"),
+        ("Left pleural effusion, resolved on the right.", "Pleural effusion", P, "left"),
+        ("Right nodule is new; left nodule is unchanged.", "Lung nodule", P, "bilateral"),
+        (
+            "The right chest tube has been removed and the left chest tube is in place.",
+            "Medical material",
+            P,
+            "left",
+        ),
+        # a sign is there, its name is doubted
+        ("Subtle reticulation, suspicious for fibrosis.", "Pulmonary fibrotic sequela", U, ""),
+        ("Subpleural reticulation without honeycombing.", "Pulmonary fibrotic sequela", P, ""),
+        # sentences that were not split end a scope
+        ("No consolidation. Trace effusion.", "Pleural effusion", P, ""),
+    ],
+)
+def test_scopes(sentence: str, finding: str, status: str, side: str) -> None:
+    found = {item.finding: item for item in mentions(sentence)}
+    assert (found[finding].status, found[finding].laterality) == (status, side)
+
+
+def test_long_sentences_take_linear_time() -> None:
+    from time import process_time
+
+    words = "no change in the left and right, possible, small, which may be due to the "
+    spent = []
+    for times in (20, 200):
+        started = process_time()
+        mentions(words * times + "consolidation could not be excluded")
+        spent.append(process_time() - started)
+    assert spent[1] < 60 * spent[0] + 0.5

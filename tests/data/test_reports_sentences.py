@@ -91,3 +91,22 @@ def test_nothing_but_punctuation_is_lost(text: str) -> None:
     for start, end in spans:
         outside[start:end] = [""] * (end - start)
     assert not any(char.isalnum() for char in outside)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        # the quick way must agree with the slow one: short words, capitals, numbers, the numbers of items
+        ("Small effusion is 12 mm. 2 nodules are seen.", ["Small effusion is 12 mm.", "2 nodules are seen."]),
+        ("The nodule is 5 cm. It is new.", ["The nodule is 5 cm.", "It is new."]),
+        ("Mild Emphysema. None else.", ["Mild Emphysema.", "None else."]),
+        ("IV. Contrast was given.", ["IV. Contrast was given."]),
+        ("viii. No effusion.", ["viii.", "No effusion."]),
+        ("Seen by Dr. Graves. No effusion.", ["Seen by Dr. Graves.", "No effusion."]),
+        ("Effusion (see no. 3).\n\nNo nodule.\n", ["Effusion (see no. 3).", "No nodule."]),
+        ("No effusion.\n", ["No effusion."]),
+        ("No effusion!?", ["No effusion!?"]),
+    ],
+)
+def test_usual_ends_are_told_quickly(text: str, wanted: list[str]) -> None:
+    assert [text[start:end] for start, end in sentence_spans(text)] == wanted
