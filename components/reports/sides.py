@@ -14,7 +14,9 @@ from components.reports.assertion_cues import REMAINDER
 MAX_REACH = 400  # characters; a side further away is not the mention's
 _SIDE = re.compile(
     r"\b(?:(?P<both>bilateral\w*|both|bibasilar|bibasal|biapical|(?:either|each) (?:side|lung)|"
-    r"left and right|right and left)|(?P<left>left(?:-sided)?|lingula\w*)|"
+    # the verb is no side: `has left a scar`, `was left in place`
+    r"left and right|right and left)|(?P<left>(?<!has )(?<!have )(?<!had )(?<!was )(?<!were )(?<!been )left(?:-sided)?|"
+    r"lingula\w*)|"
     r"(?P<right>right(?:-sided)?))\b(?! (?:ventric|atri|heart))"
 )
 _CLAUSE = re.compile(
