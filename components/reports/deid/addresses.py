@@ -96,6 +96,14 @@ _UNNUMBERED = re.compile(
     r"[A-Z][a-z]{2,20}"
 )
 _UNNUMBERED_WORDS = frozenset({"street", "st", "road", "rd", "avenue", "ave", "lane", "blvd"})
+_NAMED_STREETS = word_set("addresses.named_streets")
+_NAMED_STREET = re.compile(
+    r"[^\W\d_]+ (?:(?:de|des|du|do|da|dos|la|le|las|los|el|l'|d')(?: |(?<='))){0,3}[A-Z][\w'-]{1,24}"
+    r"(?: (?:de |du |da |do |la )?[A-Z][\w'-]{1,24}){0,2}(?:,? (?:n[o\u00ba]?\.? ?)?\d{1,4}[a-z]?(?![\w/]))?"
+    r"(?:, (?:\d{4,6} )?[A-Z][\w'-]{2,24})?"
+)
+_NUMBER_BEFORE = re.compile(r"(?<![\w.,/-])\d{1,4}[A-Za-z]?,? $")
+_UNITS = word_set("suspects.units") - {"m", "s", "l", "x", "am"}
 _HOME_WORDS = frozenset(
     {
         "lives",
@@ -160,7 +168,7 @@ _STEM_ENDS = (*_STEMS, "veien", "vej", "katu", "tie")
 _PREFIXES = word_set("addresses.prefixes")
 _ON_LINES = frozenset({"address.street", "address.city", "address.box", "address.postcode", "address.line"})
 _TURKISH_WORD = re.compile(r"(?:mah|cad|sok)")
-_UNMOVED = _STATES | _PREFIXES | {"p", "po", "so", "in"}
+_UNMOVED = _STATES | _PREFIXES | _NAMED_STREETS | {"p", "po", "so", "in"}
 _TRIGGERS = _UNMOVED | {"from", "at", "of", "near", "to"}
 
 
@@ -203,6 +211,9 @@ class Addresses:
         view, start, end = text.view, text.starts[number], text.ends[number]
         if word[0].isdigit():
             return self._numbered(text, number)
+        if word in _NAMED_STREETS and (match := _NAMED_STREET.match(view, start)):
+            house = _NUMBER_BEFORE.search(view, max(0, start - 8), start)
+            return house.start() if house else start, match.end(), "street"
         match = _PREFIXED.match(view, start) if word in _PREFIXES else None
         if match and (not default_lists().flags(word) & WORD or _plausible(match.group())):
             return start, match.end(), "street"
@@ -229,6 +240,8 @@ class Addresses:
         view, start = text.view, text.starts[number]
         before = view[start - 1] if start else " "
         if before.isdigit() or (before in ".-/" and start > 1 and view[start - 2].isdigit()):
+            return None
+        if number + 1 < len(text.words) and text.words[number + 1] in _UNITS:
             return None
         if (
             match := _STREET.match(view, start)

@@ -37,6 +37,12 @@ _SYLLABLES = re.compile(r"\b[A-Z][a-z]{1,6},? [A-Z][a-z]{1,5}-[A-Za-z][a-z]{1,5}
 _CLOSING_WORDS = word_set("company.closings")
 _SCRIBES = frozenset({"transcribed", "typed", "typist", "transcriptionist", "scribe", "dictated"})
 _VAN_T = re.compile(r"\b(?:van|in|op) 't [^\W\d_]{2,20}", re.IGNORECASE)
+_TOLD_INITIALS = re.compile(
+    r"\b(?:(?:follow|report|opinion) (?:from|of)|(?:reported|read|reviewed|checked|dictated|signed|verified|typed|seen|"
+    r"performed|agreed|taken|consented|scanned|done|protocolled|vetted) by|(?:discussed|spoke|reviewed|agreed) with|"
+    r"spoke to|d/w|dw|phoned|told|informed|as per):? ([A-Z]{2})(?=[.,;)\n]|$| (?:on|at|and|today)\b)"
+)
+_TEAMS = word_set("company.teams")
 _NO_INITIALS = word_set("company.no_initials")
 _BEFORE = word_set("company.before")
 _HUMAN = word_set("company.human")
@@ -436,6 +442,10 @@ def _initials(scan: Scan, spans: list[Span], layer: str) -> list[Span]:
         match = _BRACKET.match(scan.view, span.end) if span.rule.startswith("name.") else None
         if match and match[1].lower() not in _NO_INITIALS:
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
+    if not (scan.lower_note or scan.upper_note):
+        for match in _TOLD_INITIALS.finditer(scan.view):
+            if match[1].lower() not in _NO_INITIALS | _TEAMS:
+                found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.6))
     for match in _SCRIBE.finditer(scan.view) if not _SCRIBES.isdisjoint(scan.note.places) else ():
         if match[1].lower() not in cues().titles and match[1].lower() not in (
             "by",

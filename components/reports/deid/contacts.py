@@ -22,7 +22,9 @@ _EIGHT = re.compile(r"\d{4}-\d{4}(?![\d-]|\.\d)(?: ?(?:x|ext\.?|loc\.?|local) ?\
 _PAIR = re.compile(r"(?!(?:19|20)\d\d)\d{4} \d{4}(?![\w/-]|[.,]\d| ?(?:mm|cm|ml|hu|x)\b)", _I)
 _EIGHT_CUES = frozenset({"no", "tel", "at", "call", "phone", "on", "number", "to", "mobile"})
 _WORLD = re.compile(r"\+\d{1,3}(?:[ .\-()]{0,2}\d{1,4}){2,6}(?!\d)")
-_TRUNK = re.compile(r"\(?0\d{1,4}\)?[ .\-]{1,2}\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)")
+_TRUNK = re.compile(
+    r"(?!\d\d\.\d\d\.(?:19|20)\d\d)\(?0\d{1,4}\)?[ .\-]{1,2}\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)"
+)
 _LABELLED = re.compile(
     r"(?: (?:of|for) (?:[a-z]+ ){0,3}[a-z]+(?=:))?"
     r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}([(+]{0,2}\d[\d().\-/]{0,18}(?: [\d().\-/]{2,10}){0,4}"
@@ -39,6 +41,7 @@ _AREA = re.compile(r"\(\d{2,4}\) ?\d{4,5}[- ]\d{3,4}(?!\d)|0\d{2,4}[ /-]\d{5,8}(
 _CALLS = frozenset(
     {"page", "call", "dial", "bleep", "paged", "beep", "ring", "bleeped", "beeped", "rang", "dialled"}
 )
+_CODED = re.compile(r"(?<!\w)[A-Za-z]{2,5}-$")
 _EXTENSION = re.compile(r"(?:x|p|ext|pgr|pg|b)\d{4,7}$")
 _TRIGGERS = _LABELS | _CALLS
 
@@ -105,6 +108,9 @@ class Contacts:
                 return [(match.start(), match.end(), "PHONE", "phone")]
         cue = text.words[number - 1] if number else ""
         if match := _LOCAL.match(view, start) or (_EIGHT.match(view, start) if cue in _EIGHT_CUES else None):
+            coded = _CODED.search(view, max(0, start - 7), start)  # `PET-34-4771` is no phone
+            if coded:
+                return [(coded.start(), match.end(), "ID", "id.prefixed")]
             return [(start, match.end(), "PHONE", "phone.local")]
         alone = not number or not text.words[number - 1].isdigit() or text.gap(number - 1) != " "
         if alone and before in " \n(:" and (match := _PAIR.match(view, start)):

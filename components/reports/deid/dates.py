@@ -80,7 +80,7 @@ _OPERATIONS = (
     "ektomi",
 )
 _PART_OF_YEAR = frozenset(["early", "late", "mid", "summer", "winter", "spring", "autumn", "fall", "circa"])
-_CUES_DAY = frozenset(["on", "dated", "date", "since", "until", "till", "through"])
+_CUES_DAY = word_set("dates.cues_day")
 _CUES_MONTH = word_set("dates.cues_month")
 _FILMS = (
     "radiograph",

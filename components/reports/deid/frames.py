@@ -11,6 +11,7 @@ import re
 from functools import cache
 
 from components.reports.deid.dates import MONTHS
+from components.reports.deid.edges import without_edges
 from components.reports.deid.note import Note
 from components.reports.deid.places import nouns
 from components.reports.deid.runs import PARTICLES, Scan, scan_of
@@ -81,7 +82,7 @@ class Frames:
             for match in _SIGNED.finditer(text.view):
                 if match[1].lower() not in words("stop") and match[1].lower() not in _EXAMS:
                     spans.append(Span(*match.span(1), "STAFF", "names", "name.sign_off", 0.7))
-        return spans
+        return without_edges(text, spans)
 
     def _heads(self, text: Note) -> list[Span]:
         """A practice in the first lines (`Bayside Imaging Wynnum`), `Facility Meridian Imaging` on its own line."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from components.reports.deid.company import company_spans
 from components.reports.deid.cues import Found, cues
+from components.reports.deid.edges import without_edges
 from components.reports.deid.free_names import free_standing
 from components.reports.deid.headers import field_spans
 from components.reports.deid.name_lines import echo, extend_slash, layout_spans
@@ -37,7 +38,8 @@ class Names:
             for start, end, kind, rule, score in _context(scan, number):
                 spans.append(Span(start, end, kind, self.name, rule, score))
         spans = extend_slash(text.view, spans + layout_spans(scan, self.name))
-        spans += company_spans(scan, spans, self.name)
+        spans = without_edges(text, spans)
+        spans += without_edges(text, company_spans(scan, spans, self.name))
         return spans + echo(text, spans, self.name, self.lists)
 
 

@@ -6,6 +6,7 @@ import re
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+from components.reports.deid.edges import without_edges
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import NAME, STOP, WORD, default_lists, towns
@@ -93,7 +94,7 @@ class Places:
                     spans.append(Span(*town, "ADDRESS", self.name, "place.town", 0.75))
                 while done < number or (done + 1 < len(text.words) and text.starts[done + 1] < found[1]):
                     done += 1
-        return spans
+        return without_edges(text, spans)
 
     def _suffix(self, text: Note, number: int, word: str) -> tuple[int, int] | None:
         known = nouns()

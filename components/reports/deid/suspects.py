@@ -14,8 +14,10 @@ from math import exp
 from pathlib import Path
 from typing import NamedTuple
 
+from components.reports.deid.edges import between, labels
 from components.reports.deid.note import Note
-from components.reports.deid.runs import scan_of
+from components.reports.deid.postal import rest_of_line
+from components.reports.deid.runs import Scan, scan_of
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.surroundings import Context, Surroundings, class_of, features, medical
 from components.reports.deid.wordlists import EPONYM, FOREIGN, NAME, STOP, WORD, Lists, default_lists, towns
@@ -23,6 +25,7 @@ from components.reports.lexicon import FOLDER, word_set
 
 MODEL = FOLDER / "suspects.json"
 _ROUNDS = 4
+_JOINT = 0.6  # score of a particle that goes with its neighbours
 _REMEMBERED = 100_000
 _PLACE_BEFORE = frozenset({"at", "from", "in", "to", "near", "by", "of", "the", "st", "saint"})
 
@@ -69,7 +72,7 @@ def _suspect(around: Surroundings, number: int) -> bool:
     word = scan.words[number]
     if not word.isalpha():
         return _number(around, number)
-    if len(word) < 2:
+    if len(word) < 2 or word in labels():
         return False
     flags = scan.flags[number]
     if _beside(around, number):
@@ -150,6 +153,15 @@ def _named(word: str, person: bool) -> tuple[str, str]:
     return ("PERSON", "suspect.person") if person else ("HOSPITAL", "suspect.place")
 
 
+def _on_line(text: Note, span: Span) -> bool:
+    """Whether a place may be part of an address line: a comma beside it, small letters in the note."""
+    if span.rule != "suspect.place":
+        return False
+    view = text.view
+    beside = view[max(0, span.start - 2) : span.start].strip() == "," or view[span.end : span.end + 1] == ","
+    return beside and not view[:2000].isupper()
+
+
 class Suspects:
     """Finds what the other layers left, by its surroundings."""
 
@@ -176,12 +188,21 @@ class Suspects:
                 kind, rule = _named(scan.words[number], person)
                 spans.append(Span(scan.starts[number], scan.ends[number], kind, self.name, rule, score))
             around.add([(n, class_of(_named(scan.words[n], person)[0])) for n, _, person in flagged])
+            joined = between(around) if self.threshold <= _JOINT else []
+            spans += [self._joint(scan, number, kind) for number, kind in joined]
+            around.add(joined)
+            fresh = [number for number, _, _ in flagged] + [number for number, _ in joined]
             numbers = sorted(
-                {n for number, _, _ in flagged for n in (number - 1, number + 1) if 0 <= n < len(scan.words)}
+                {n for number in fresh for n in (number - 1, number + 1) if 0 <= n < len(scan.words)}
             )
             if not numbers:
                 break
-        return spans
+        return [rest_of_line(text, span) if _on_line(text, span) else span for span in spans]
+
+    def _joint(self, scan: Scan, number: int, kind: str) -> Span:
+        """A particle or a genitive that goes with what was found beside it."""
+        named = {"P": "PERSON", "A": "ADDRESS"}.get(kind, "HOSPITAL")
+        return Span(scan.starts[number], scan.ends[number], named, self.name, "suspect.joint", _JOINT)
 
     def judged(self, context: Context) -> tuple[float, bool]:
         """The probability that a word in these surroundings is PHI, and whether it would be a person."""
