@@ -442,10 +442,7 @@ def _initials(scan: Scan, spans: list[Span], layer: str) -> list[Span]:
         match = _BRACKET.match(scan.view, span.end) if span.rule.startswith("name.") else None
         if match and match[1].lower() not in _NO_INITIALS:
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
-    if not (scan.lower_note or scan.upper_note):
-        for match in _TOLD_INITIALS.finditer(scan.view):
-            if match[1].lower() not in _NO_INITIALS | _TEAMS:
-                found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.6))
+    found += _told_initials(scan, layer)
     for match in _SCRIBE.finditer(scan.view) if not _SCRIBES.isdisjoint(scan.note.places) else ():
         if match[1].lower() not in cues().titles and match[1].lower() not in (
             "by",
@@ -458,4 +455,22 @@ def _initials(scan: Scan, spans: list[Span], layer: str) -> list[Span]:
             "md",
         ):
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
+    return found
+
+
+def _told_initials(scan: Scan, layer: str) -> list[Span]:
+    """`report to follow from HA`, `discussed with JT`: two capitals that are no team, in a note with small letters."""
+    found: list[Span] = []
+    if scan.lower_note or scan.upper_note:
+        return found
+    view = scan.view
+    for word, numbers in scan.note.places.items():
+        if len(word) != 2 or word in _NO_INITIALS or word in _TEAMS or not word.isalpha():
+            continue
+        for number in numbers:
+            start = scan.starts[number]
+            if view[start : start + 2].isupper() and (
+                match := _TOLD_INITIALS.search(view, max(0, start - 24), scan.ends[number] + 6)
+            ):
+                found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.6))
     return found

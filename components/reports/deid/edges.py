@@ -35,7 +35,7 @@ _WARD = re.compile(r"[A-Za-z]{0,2}\d{1,2}[A-Za-z]?")
 _SAINTS = frozenset({"st", "ste", "sta", "sto", "saint", "sankt", "santa", "santo", "san", "mt"})
 _SHORT = _SAINTS | {"ma", "mohd", "dela", "delos"}
 _NAMED = frozenset("PHA")
-_BY_RIVERS = frozenset({"an", "am", "auf"})
+_INNER = frozenset(PARTICLES) | {"an", "am", "auf"}
 _JOINTS = frozenset({" ", "-", "'"})
 _MOST = 2
 
@@ -63,7 +63,7 @@ def without_edges(text: Note, spans: Iterable[Span]) -> list[Span]:
     for span in spans:
         if span.rule in _WHOLE and _only_terms(text, span):
             continue
-        if span.rule == "name.label" and _next_field(text, span):
+        if span.rule in ("name.label", "name.list") and _next_field(text, span):
             continue
         found.append(_trimmed(text, span) if span.rule in _TRIMMED else span)
     return found
@@ -126,7 +126,7 @@ def between(around: Surroundings) -> list[tuple[int, str]]:
             genitive = after if words[after] == "s" and scan.gap(number) == "'" else -1
             if genitive > 0:
                 after += 1
-            stop, inner = after, PARTICLES | _BY_RIVERS if kind == "P" else _small()
+            stop, inner = after, _INNER if kind == "P" else _small()
             while stop < total and stop - after < _MOST and words[stop] in inner and stop not in covered:
                 stop += 1
             joined = stop < total and covered.get(stop) in _NAMED
