@@ -56,9 +56,17 @@ class Bootstrap:
         return drawn.astype(np.float64)[:, index]
 
     def estimate(
-        self, metric: Metric, patients: Sequence[str], *, chance: float | None, unit: str
+        self,
+        metric: Metric,
+        patients: Sequence[str],
+        *,
+        chance: float | None,
+        unit: str,
+        resampled: Metric | None = None,
     ) -> Estimate:
         """The metric on all studies and its percentile interval over resampled patients.
+
+        `resampled` stands for the metric in the resamples where more than patients is drawn (seeds, say).
 
         Resamples in which the metric is undefined (no positive drawn, say) are left out; if fewer than half
         are defined the interval is not a number, so that a gate refuses it.
@@ -67,7 +75,7 @@ class Bootstrap:
         if n == 0:
             return Estimate(math.nan, math.nan, math.nan, chance, 0, 0, unit)
         value = float(metric(np.ones((1, n)))[0])
-        draws = metric(self.weights(patients))
+        draws = (resampled or metric)(self.weights(patients))
         draws = draws[np.isfinite(draws)]
         low = high = math.nan
         if math.isfinite(value) and len(draws) * 2 >= self.resamples:

@@ -26,11 +26,11 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Plan, run what is missing, write the tables and pictures."""
     from components.base.files import write_bytes, write_text
-    from components.evaluation.ablation import aggregate
-    from components.evaluation.ablation_page import curves_picture, markdown, picture, table_csv
     from components.evaluation.statistics import Bootstrap
+    from flows.ablation.page import curves_picture, markdown, picture, table_csv
     from flows.ablation.plan import load_values, make_plan
     from flows.ablation.run import describe, git_state, run_plan, work_folder
+    from flows.ablation.table import aggregate
     from flows.environment import project_root
     from flows.workspace import exclusive
 

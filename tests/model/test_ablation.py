@@ -13,10 +13,10 @@ import pytest
 from components.base.config import load_params
 from components.base.errors import ConfigError, InputError
 from components.base.files import read_table, write_json, write_table
-from components.evaluation.ablation import aggregate
-from components.evaluation.ablation_page import curves_picture, markdown, picture, table_csv
 from components.evaluation.statistics import Bootstrap
+from flows.ablation.page import curves_picture, markdown, picture, table_csv
 from flows.ablation.plan import SHARED, make_plan
+from flows.ablation.table import aggregate
 from tests.conftest import ROOT
 
 
@@ -155,6 +155,23 @@ def test_a_real_difference_is_found_and_no_difference_is_not(tmp_path: Path) -> 
     assert chance.low < chance.chance < chance.high  # type: ignore[operator]
     assert rows["base"].seeds == (0, 1, 2)
     assert rows["base"].spread[measure] > 0
+
+
+def test_arms_that_differ_by_the_luck_of_their_runs_do_not_differ(tmp_path: Path) -> None:
+    shifts = {"base": (0.4, 0.8, 1.2), "other": (0.7, 1.1, 1.5), "steady": (1.5, 1.5, 1.5)}
+    cells = [
+        ({"arm": arm, "seed": seed, "step_s": None}, write_cell(tmp_path / f"{arm}-{seed}", 7, shift))
+        for arm, each in shifts.items()
+        for seed, shift in enumerate(each)
+    ]
+    rows = {row.arm: row for row in aggregate(cells, "base", Bootstrap(1000, seed=1))}
+    measure = "linear_probe.auroc"
+    lucky, steady = rows["other"].differences[measure], rows["steady"].differences[measure]
+    assert lucky.value > 0.03
+    assert lucky.low < 0 < lucky.high, "every seed is better by the same shift, and seeds differ by more"
+    assert steady.low > 0
+    again = aggregate(cells, "base", Bootstrap(1000, seed=1))
+    assert again[1].differences == rows["other"].differences
 
 
 def test_the_folds_of_a_seed_are_pooled(tmp_path: Path) -> None:

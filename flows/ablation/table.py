@@ -1,7 +1,8 @@
 """From the predictions of an ablation's cells to a table: means over seeds, patient-level intervals, differences.
 
 Every cell was measured on the same test studies, so a resample of patients is shared by all seeds and arms: a
-metric is computed for each seed and averaged, and an arm's difference to the baseline is a paired one.
+metric is computed for each seed and averaged. An arm's difference to the baseline is paired by patient, and its
+resamples draw the seeds too, each arm's by itself: two arms that differ only by the luck of their runs do not differ.
 """
 
 from __future__ import annotations
@@ -124,6 +125,32 @@ def mean_metric(parts: Sequence[st.Metric]) -> st.Metric:
     return lambda weights: np.mean([part(weights) for part in parts], axis=0)
 
 
+def drawn_mean(parts: Sequence[st.Metric], seed: int) -> st.Metric:
+    """The mean of as many parts as there are, drawn with replacement in every resample; reproducible by `seed`."""
+
+    def metric(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        values = np.stack([part(weights) for part in parts])
+        drawn = np.random.default_rng(seed).integers(0, len(parts), size=values.shape)
+        return np.take_along_axis(values, drawn, axis=0).mean(axis=0)
+
+    return metric
+
+
+def _difference(
+    own: Sequence[Column], reference: Sequence[Column], bootstrap: st.Bootstrap, name: str
+) -> st.Estimate:
+    ours, theirs = ([part.metric for part in parts] for parts in (own, reference))
+    value, other = mean_metric(ours), mean_metric(theirs)
+    drawn, drawn_other = drawn_mean(ours, 2 * bootstrap.seed), drawn_mean(theirs, 2 * bootstrap.seed + 1)
+    return bootstrap.estimate(
+        lambda weights: value(weights) - other(weights),
+        own[0].patients,
+        chance=0.0,
+        unit=name,
+        resampled=lambda weights: drawn(weights) - drawn_other(weights),
+    )
+
+
 def aggregate(
     cells: Sequence[tuple[Mapping[str, Any], Path]], baseline: str, bootstrap: st.Bootstrap
 ) -> list[Row]:
@@ -145,13 +172,7 @@ def aggregate(
             spread[name] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
             reference = [part[name] for _, part in measured.get(baseline, []) if name in part]
             if reference and arm != baseline:
-                other = mean_metric([part.metric for part in reference])
-                differences[name] = bootstrap.estimate(
-                    lambda weights, metric=metric, other=other: metric(weights) - other(weights),  # type: ignore[misc]
-                    parts[0].patients,
-                    chance=0.0,
-                    unit=name,
-                )
+                differences[name] = _difference(parts, reference, bootstrap, name)
         times = [float(one["step_s"]) for one, _ in cells if one["arm"] == arm and one["step_s"]]
         step_s = float(np.median(times)) if times else None
         seeds = tuple(seed for seed, _ in found)

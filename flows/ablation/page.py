@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.evaluation.ablation import Row
 from components.evaluation.statistics import Estimate
+from flows.ablation.table import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def markdown(rows: Sequence[Row], titles: Mapping[str, str], baseline: str) -> s
     differences = [
         [
             titles[row.arm],
-            *(shown(row.differences[name]) if name in row.differences else "–" for name in names),
+            *(_difference(row.differences[name]) if name in row.differences else "–" for name in names),
         ]
         for row in rows
         if row.differences
@@ -70,9 +70,15 @@ def markdown(rows: Sequence[Row], titles: Mapping[str, str], baseline: str) -> s
         return first
     second = _table(["arm", *(TITLES[name] for name in names)], differences)
     note = (
-        f"Differences to *{titles[baseline]}*, paired by patient; an interval without 0 is marked in the CSV."
+        f"Differences to *{titles[baseline]}*, paired by patient; their intervals draw patients and seeds. "
+        "In bold where the interval does not hold 0."
     )
     return f"{first}\n\n{note}\n\n{second}"
+
+
+def _difference(one: Estimate) -> str:
+    text = f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+    return f"**{text}**" if one.low > 0 or one.high < 0 else text if math.isfinite(one.value) else "–"
 
 
 def _chance(rows: Sequence[Row], name: str) -> str:
@@ -128,7 +134,7 @@ def picture(rows: Sequence[Row], titles: Mapping[str, str]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    chosen = [name for name in measures(rows) if not name.endswith((".r1", ".r10"))]
+    chosen = [name for name in measures(rows) if not name.endswith((".r1", ".r5"))]
     figure = Figure(figsize=(3.1 * len(chosen) + 2, 0.42 * len(rows) + 1.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
