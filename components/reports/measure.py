@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from components.reports.measuring.evaluate import Scores
     from components.reports.measuring.hard_notes import GoldNote
 
-HALVES = ("development", "held_out", "fresh", "last", "first", "second", "third", "fourth", "fifth")
+ROOMS = tuple(sorted(path.stem for path in (Path(__file__).parent / "measuring" / "desks").glob("*.txt")))
+HALVES = ("development", "held_out", "fresh", "last", *ROOMS)
 _KEYS = ("token_recall", "token_precision", "over_redaction", "notes_with_leak", "reports_per_s")
 
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--half",
         choices=HALVES,
         default="held_out",
-        help="of the names and templates (`first` to `fifth`: whole notes of invented rooms)",
+        help="of the names and templates, or a set of whole notes of invented rooms",
     )
     found.add_argument(
         "--unlisted", action="store_true", help="take the names of the half out of the lexicon's lists first"
