@@ -29,13 +29,8 @@ _LIST = re.compile(
 )
 _MARKED = re.compile(r"^[^\n:>=]{2,40}(?::|>|=| -) ?(?=\w)|[:>] (?=\w)", re.MULTILINE)
 _BRACKET = re.compile(r" ?\(([A-Za-z]{2,3})\)")
-_SCRIBE = re.compile(
-    r"\b(?:transcribed|typed|typist|transcriptionist|scribe|dictated)(?: by)?:? ([A-Za-z]{2,3})(?=[;,.\n/]|$)",
-    re.IGNORECASE,
-)
 _SYLLABLES = re.compile(r"\b[A-Z][a-z]{1,6},? [A-Z][a-z]{1,5}-[A-Za-z][a-z]{1,5}\b")
 _CLOSING_WORDS = word_set("company.closings")
-_SCRIBES = frozenset({"transcribed", "typed", "typist", "transcriptionist", "scribe", "dictated"})
 _VAN_T = re.compile(r"\b(?:van|in|op) 't [^\W\d_]{2,20}", re.IGNORECASE)
 _TOLD_INITIALS = re.compile(
     r"\b(?:(?:follow|report|opinion) (?:from|of)|(?:reported|read|reviewed|checked|dictated|signed|verified|typed|seen|"
@@ -436,26 +431,13 @@ def _list_before(scan: Scan, start: int, layer: str) -> list[Span]:
 
 
 def _initials(scan: Scan, spans: list[Span], layer: str) -> list[Span]:
-    """`Jane Roe (JR)`, `transcribed jr`."""
+    """`Jane Roe (JR)`, `discussed with JT`."""
     found = []
     for span in spans:
         match = _BRACKET.match(scan.view, span.end) if span.rule.startswith("name.") else None
         if match and match[1].lower() not in _NO_INITIALS:
             found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
-    found += _told_initials(scan, layer)
-    for match in _SCRIBE.finditer(scan.view) if not _SCRIBES.isdisjoint(scan.note.places) else ():
-        if match[1].lower() not in cues().titles and match[1].lower() not in (
-            "by",
-            "the",
-            "and",
-            "on",
-            "at",
-            "for",
-            "in",
-            "md",
-        ):
-            found.append(Span(*match.span(1), "STAFF", layer, "name.initials", 0.7))
-    return found
+    return found + _told_initials(scan, layer)
 
 
 def _told_initials(scan: Scan, layer: str) -> list[Span]:

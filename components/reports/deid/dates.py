@@ -52,6 +52,10 @@ _ISO_MONTH = re.compile(r"((?:19|20)\d\d)[-/](\d\d)(?![\d-])")
 _PARTIAL = re.compile(
     r"(\d{1,2})/(\d{1,2})(?![\d/]|\.\d)(?! ?(?:mm|cm|images?|series|slices?|ribs?|%|strength)\b)", _I
 )
+_DAY_POINT = re.compile(r"(0[1-9]|[12]\d|3[01])\.(0[1-9]|1[0-2])\.(?!\d)")
+_SHORT_DAY = re.compile(
+    r"(\d\d)([/.-])(\d\d)(?![\d/]|[.,-]\d| ?(?:mm|cm|m|ml|x|%|images?|slices?|hu|msv|kg)\b)", _I
+)
 _ORDINAL = re.compile(
     r"\d{1,2}(?:st|nd|rd|th)(?: inst)?(?! ?(?:\w*ribs?|costal|floor|percentile|toe|finger|digit))", _I
 )
@@ -64,39 +68,24 @@ _TIME = re.compile(r"\d{1,2}:\d\d(?::\d\d)?(?: ?[ap]\.?m\b\.?)?(?: ?hours| ?hrs?
 _WEEKDAY = re.compile(
     r"(?<![A-Za-z])(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? (?:the )?$", _I
 )
-_CUES_YEAR = word_set("dates.cues_year")
 _CUES_PARTIAL = word_set("dates.cues_partial")
-_OPERATIONS = (
-    "ectomy",
-    "plasty",
-    "ostomy",
-    "otomy",
-    "desis",
-    "pexy",
-    "ectomie",
-    "ektomie",
-    "plastie",
-    "ectomia",
-    "ektomi",
+_YEAR_ENDS = re.compile(
+    r"(?=$|[\s.;)\]]|[,:/-](?!\d)|,? (?:to|and|&) (?:19|20)\d\d|-(?:19|20)\d\d|, (?:19|20)\d\d)"
+    r"(?! ?-?(?:mm|cm|ml|cc|mg|g|hu|ms|msec|mgy|mbq|images?|slices?|iu|units?|volts?|hours?|steps)\b)",
+    _I,
 )
+_EDITIONS = word_set("dates.editions")
+_AMOUNTS = word_set("dates.amounts")
 _PART_OF_YEAR = frozenset(["early", "late", "mid", "summer", "winter", "spring", "autumn", "fall", "circa"])
 _CUES_DAY = word_set("dates.cues_day")
+_HOUR_AFTER = re.compile(r",? (?:(?:um|kl|godz|ore|saat|at|a las|alle)\.? )?[0-2]?\d[:.hH][0-5]\d")
+_MONTHS_LATER = re.compile(r"[1-9]\d?/(?:12|52|7)(?!\d)")
+_LATER = frozenset(
+    {"in", "for", "x", "repeat", "every", "after", "over", "film", "next", "within", "past", "last"}
+)
+_CUES_SHORT = word_set("dates.cues_short")
+_NO_DAY = word_set("dates.no_day")
 _CUES_MONTH = word_set("dates.cues_month")
-_FILMS = (
-    "radiograph",
-    "radiographs",
-    "film",
-    "films",
-    "mammogram",
-    "echo",
-    "ultrasound",
-    "scan",
-    "scans",
-    "biopsy",
-)
-_BEFORE_YEAR = frozenset(
-    {"film", "films", "old", "previous", "prior", "compared", "comparison", "operated", "treated", "scan"}
-)
 _MONTH_WORDS = frozenset(MONTHS) | {"ngay"}
 
 Found = tuple[int, int, str, float]
@@ -269,6 +258,8 @@ class Dates:
             return start, match.end(), "month_year", 0.9
         if (match := _ISO_MONTH.match(view, start)) and 1 <= int(match[2]) <= 12:
             return start, match.end(), "month_year", 0.9
+        if cue in _LATER and _MONTHS_LATER.match(view, start):
+            return None  # `6/12`: six months, as British doctors write
         if before in " (\n" and (match := _PARTIAL.match(view, start)):
             first, second = int(match[1]), int(match[2])
             is_day = cue in _CUES_DAY and (_valid(first, second) or _valid(second, first))
@@ -277,7 +268,9 @@ class Dates:
             is_month = is_month or (cue in _CUES_PARTIAL and full)
             if (is_day or is_month) and not _ratio_before(text, number):
                 return start, match.end(), "partial", 0.7
-        if len(word) == 4 and word[:2] in ("19", "20") and word.isdigit() and _year_cue(text, number, cue):
+        if found := _without_year(text, number, before, cue):
+            return found
+        if len(word) == 4 and word[:2] in ("19", "20") and word.isdigit() and _year(text, number):
             begin = text.starts[number - 1] if cue in _PART_OF_YEAR else start
             return begin, text.ends[number], "year", 0.6
         if (
@@ -294,6 +287,25 @@ class Dates:
         ):
             return start, match.end(), "time", 0.8
         return None
+
+
+def _without_year(text: Note, number: int, before: str, cue: str) -> Found | None:
+    """`31.05.`, `16/06`, `op 26-07`: day and month, two digits each, one of them with a nought or behind a cue."""
+    view, start = text.view, text.starts[number]
+    if before not in " (\n" or text.ends[number] - start != 2:
+        return None
+    if match := _DAY_POINT.match(view, start):
+        return start, match.end(), "partial", 0.7
+    match = _SHORT_DAY.match(view, start)
+    if match is None or cue in _NO_DAY or _ratio_before(text, number):
+        return None
+    first, second = int(match[1]), int(match[3])
+    if not (_valid(first, second) or _valid(second, first)):
+        return None
+    padded = "0" in (match[1][0], match[3][0])
+    told = cue in _CUES_DAY or cue in _CUES_SHORT or _HOUR_AFTER.match(view, match.end())
+    sure = (told and (padded or match[2] == "/")) or (padded and match[2] == "/" and first != second)
+    return (start, match.end(), "partial", 0.7) if sure else None
 
 
 def _lower(text: Note) -> bool:
@@ -357,26 +369,14 @@ def _ratio_before(text: Note, number: int) -> bool:
     )
 
 
-def _year_cue(text: Note, number: int, cue: str) -> bool:
+def _year(text: Note, number: int) -> bool:
+    """Whether four digits are the year of something: not of a guideline (`Fleischner 2017`), and no amount."""
     view, start, end = text.view, text.starts[number], text.ends[number]
-    if view[start - 1 : start] == "(" and view[end : end + 1] == ")":
-        return not _BEFORE_YEAR.isdisjoint(text.words[max(0, number - 8) : number])
-    if cue.endswith(_OPERATIONS) and text.gap(number - 1) in (" ", " (", ", "):
-        return True
-    if cue in _CUES_YEAR:
-        return not (cue == "from" and number > 1 and text.words[number - 2].isdigit())
-    gap = text.gap(number - 1) if number else ""
-    listed = gap in (", ", " and ", "/", " & ") or cue == "and"
-    before = text.words[number - 1] if number else ""
-    if listed and (
-        before in MONTHS or (re.fullmatch(r"(?:19|20)?\d\d", before) is not None and cue != "and")
-    ):
-        return True
-    return bool(
-        number
-        and (text.words[number - 2] if number > 1 and before == "of" else before)
-        in ("studies", "study", "exam", "exams", "priors", "prior", "ct", "mri", *_FILMS)
-    )
+    before = view[start - 1] if start else "\n"
+    if before not in " (\n/,;&" or not _YEAR_ENDS.match(view, end):
+        return False
+    near = text.words[max(0, number - 4) : number] + text.words[number + 1 : number + 3]
+    return _EDITIONS.isdisjoint(near) and (not number or text.words[number - 1] not in _AMOUNTS)
 
 
 def _with_weekday(view: str, start: int) -> int:

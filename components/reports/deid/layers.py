@@ -12,6 +12,7 @@ from components.reports.deid.known import KnownPhi
 from components.reports.deid.names import Names
 from components.reports.deid.national import National
 from components.reports.deid.places import Places
+from components.reports.deid.shapes import Shapes
 from components.reports.deid.span import Layer
 from components.reports.deid.suspects import Suspects
 from components.reports.deid.wordlists import Lists
@@ -27,7 +28,7 @@ def default_layers(
     """
     from components.reports.deid.statistical import statistical_layers
 
-    patterns = (Dates(), Contacts(), Addresses(), Identifiers(), National(), Codes())
+    patterns = (Dates(), Contacts(), Addresses(), Identifiers(), National(), Codes(), Shapes())
     judged: tuple[Layer, ...] = ()
     if suspects is not False:
         judged = (Suspects(None if suspects is True else suspects, lists),)

@@ -1,4 +1,4 @@
-"""Names that the layout gives away: signature lines, letterheads, `Family^Given`, typists' initials; and echoes."""
+"""Names that the layout gives away: signature lines, letterheads, `Family^Given`; and echoes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from components.reports.deid.cues import cues
 from components.reports.deid.known import in_capitals, is_person_here
 from components.reports.deid.note import Note
 from components.reports.deid.runs import DEGREE, PARTICLES, Scan, degree_at
+from components.reports.deid.scribes import scribe_spans
 from components.reports.deid.span import Span
-from components.reports.deid.wordlists import FOREIGN, NAME, STOP, WORD, Lists, default_lists
+from components.reports.deid.wordlists import FOREIGN, NAME, STOP, WORD, Lists
 
 _CARET = re.compile(
     r"(?<![\w^])(?:(?:[Dd]e|[Vv]an|[Vv]on|[Dd]i|[Dd]el|[Ll]a|[Ll]o|[Tt]er|[Dd]os|DE|VAN|VON|DI|LA|LO|TER|DOS|"
     r"'[Tt]|[^\W\d_][\w'-]{1,20}(?= (?:da|de|do|DA|DE|DO) )) ){0,3}"
     r"[^\W\d_][\w'.-]{0,40}(?:\^{1,3}[^\W\d_][\w'.-]{0,40}(?: [^\W\d_][\w'.-]{0,40}(?=\^|"
     r" ?[\n;|,]|$))?){1,4}"
-)
-_TYPIST = re.compile(
-    r"^[ \t]*(?:[DTdt]:[^\n]{0,60}? |job[^\n]{0,20}? )?"
-    r"([A-Za-z]{2,4} ?[/:] ?(?:[a-z]{2,4}|(?<=[A-Z][/:])[A-Z]{2,3}))(?:[ \t]*$|[ \t]+(?=[DT]:? ?\d))",
-    re.MULTILINE,
 )
 _AFTER_SLASH = re.compile(r" ?/ ?[A-Za-z]{2,3}(?![\w/])")
 
@@ -32,13 +28,7 @@ def layout_spans(scan: Scan, layer: str) -> list[Span]:
     spans = _lines(scan, layer)
     if "^" in view:
         spans += [Span(*match.span(), "PERSON", layer, "name.caret", 0.9) for match in _CARET.finditer(view)]
-    if "/" in view or ":" in view:
-        spans += [
-            Span(*match.span(1), "STAFF", layer, "name.typist", 0.6)
-            for match in _TYPIST.finditer(view)
-            if _is_typist(match[1]) or (match.end() > match.end(1) + 1 and match[1].isupper())
-        ]
-    return spans
+    return spans + scribe_spans(scan, layer)
 
 
 def _lines(scan: Scan, layer: str) -> list[Span]:
@@ -120,18 +110,6 @@ def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[S
 def _role_below(scan: Scan, stop: int) -> bool:
     """Whether the next line names a role (`Consultant Radiologist`)."""
     return any(word in cues().role for word in scan.words[stop : stop + 3])
-
-
-def _is_typist(found: str) -> bool:
-    left, _, right = found.replace(":", "/").partition("/")
-    left, right = left.strip(), right.strip()
-    flags = default_lists().flags
-    return (
-        len(left) <= 3
-        and not flags(left.lower()) & STOP
-        and not flags(right.lower()) & STOP
-        and found.lower() != "n/a"
-    )
 
 
 def extend_slash(view: str, spans: list[Span]) -> list[Span]:

@@ -1,0 +1,95 @@
+"""Layer 2g: codes by their shape alone, and log-ins: letters and digits joined by points, hyphens and slashes.
+
+What stands without any blank around a digit is one code. Its shape decides: which parts are letters, which digits, how
+many of them. Dates, measures, ratios, TNM, levels and isotopes have other shapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from components.reports.deid.dates import parse_day
+from components.reports.deid.note import Note
+from components.reports.deid.span import Span, StudyContext
+from components.reports.lexicon import word_set
+
+_JOINTS = ".-/"
+_LETTERED = re.compile(
+    r"(?:[A-Za-z]{2,5}[./-]){1,2}(?:[A-Za-z]{1,3})?\d{2,9}(?:[./-]\w{1,9}){0,4}$|\d{2,9}(?:/\d+)*/[A-Z]{2,}.*$"
+)
+_TRAILED = re.compile(r"[A-Za-z]?\d{5,9}[-/](?:\d{1,3}|[A-Za-z])$|\d{1,4}[-/]\d{5,9}(?:[-/]\d{1,3})?$")
+_THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3}){2,3}(?:-[\dkK])?$")
+_MANY = re.compile(r"\d{1,7}(?:[./-]\d{1,7}){2,5}$")
+_PAIRS = re.compile(r"\d\d-\d\d-\d\d$")
+_NHI = re.compile(r"[A-Z]{3}\d\d[A-Z]{2}$", re.IGNORECASE)
+_WOVEN = re.compile(r"[A-Za-z]{1,3}\d{1,4}[A-Za-z]{1,2}\d{3,6}$")
+_LOGIN = re.compile(r"(?: ?(?:name|id))?(?: for [a-z]+)?(?: is| was)? ?[:=]? ?([A-Za-z][\w.]{2,20})(?![\w@])")
+_LOGINS = word_set("shapes.logins")
+_UNITS = word_set("suspects.units") | word_set("shapes.units")
+_MEASURED = word_set("codes.measured")
+
+
+class Shapes:
+    """Finds codes that nothing but their shape gives away, and the names that people log in by."""
+
+    name = "patterns"
+
+    def detect(self, text: Note, study: StudyContext) -> list[Span]:
+        """Spans of codes."""
+        spans = [
+            Span(start, end, "ID", self.name, "id.shape", 0.75)
+            for start, end, first, last in _wholes(text)
+            if _is_code(text.view[start:end]) and not _measured(text, first, last)
+        ]
+        for word in text.places.keys() & _LOGINS:
+            for number in text.places[word]:
+                match = _LOGIN.match(text.view, text.ends[number])
+                if (
+                    match
+                    and match.start(1) > text.ends[number]
+                    and any(char in "._0123456789" for char in match[1].rstrip("."))
+                ):
+                    spans.append(Span(*match.span(1), "ID", self.name, "id.login", 0.75))
+        return spans
+
+
+def _wholes(text: Note) -> Iterator[tuple[int, int, int, int]]:
+    """(start, end, first token, last token) of everything joined without a blank that holds a digit."""
+    done = -1
+    for number in text.with_digit:
+        if number <= done:
+            continue
+        first = last = number
+        while first and text.gap(first - 1) in _JOINTS and text.gap(first - 1):
+            first -= 1
+        while last + 1 < len(text.words) and text.gap(last) in _JOINTS and text.gap(last):
+            last += 1
+        done = last
+        if text.ends[last] - text.starts[first] < 40:
+            yield text.starts[first], text.ends[last], first, last
+
+
+def _is_code(written: str) -> bool:
+    digits = sum(map(str.isdigit, written))
+    if _NHI.match(written):
+        return True
+    if _PAIRS.match(written):
+        return parse_day(written) is None
+    if digits < 5 or parse_day(written) is not None:
+        return bool(digits == 4 and len(written) > 6 and _WOVEN.match(written))
+    if _LETTERED.match(written):
+        return not any(part.lower().lstrip("0123456789") in _UNITS for part in re.split(r"[./-]", written))
+    if _TRAILED.match(written) or _THOUSANDS.match(written):
+        return digits > 5
+    groups = [len(part) for part in re.split(r"[./-]", written)]
+    many = _MANY.match(written) and digits > 7 and (len(groups) > 3 or max(groups) > 4)
+    return bool(many or _WOVEN.match(written))
+
+
+def _measured(text: Note, first: int, last: int) -> bool:
+    """Whether a number is measured: a unit behind it, or the word of a measurement before it."""
+    after = text.words[last + 1] if last + 1 < len(text.words) and text.gap(last) in (" ", "") else ""
+    before = text.words[first - 1] if first and "\n" not in text.gap(first - 1) else ""
+    glued = text.view[text.starts[first] - 1 : text.starts[first]] if text.starts[first] else ""
+    return after in _UNITS or before in _MEASURED or before == "bp" or glued in ("@", "_", ":", "+")
