@@ -260,7 +260,7 @@ def _before_verb(scan: Scan, number: int, layer: str) -> list[Span]:
     if at and scan.gap(at - 1) == " " and strength(scan, at) == strength(scan, at - 1) == 2:
         return [_span(scan, (at - 1, at), layer, "name.subject", 0.75)]
     if scan.words[number] not in _HUMAN:
-        sure = scan.listed(at) or (scan.english and scan.strange(at) and scan.words[number] in _PERSONAL)
+        sure = scan.listed(at) or (scan.familiar and scan.strange(at) and scan.words[number] in _PERSONAL)
         alone = sure and scan.words[number] in _VERBS and scan.note.first_in_sentence(at)
         return (
             [_span(scan, (at, at), layer, "name.subject", 0.7)] if alone and not scan.abbreviation(at) else []

@@ -23,15 +23,19 @@ _PAIR = re.compile(r"(?!(?:19|20)\d\d)\d{4} \d{4}(?![\w/-]|[.,]\d| ?(?:mm|cm|ml|
 _EIGHT_CUES = frozenset({"no", "tel", "at", "call", "phone", "on", "number", "to", "mobile"})
 _WORLD = re.compile(r"\+\d{1,3}(?:[ .\-()]{0,2}\d{1,4}){2,6}(?!\d)")
 _TRUNK = re.compile(
-    r"(?!\d\d\.\d\d\.(?:19|20)\d\d)\(?0\d{1,4}\)?[ .\-]{1,2}\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)"
+    r"(?!\d\d\.\d\d\.(?:19|20)\d\d)\(?0\d{1,4}\)?(?:[ .\-]{1,2}| / )\d{2,4}(?:[ .\-]\d{2,4}){1,3}(?!\d)"
 )
 _LABELLED = re.compile(
     r"(?: (?:of|for) (?:[a-z]+ ){0,3}[a-z]+(?=:))?"
-    r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}([(+]{0,2}\d[\d().\-/]{0,18}(?: [\d().\-/]{2,10}){0,4}"
+    r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}"
+    r"([(+]{0,2}\d[\d().\-/]{0,18}(?: \d(?= \d{2}))?(?: [\d().\-/]{2,10}){0,4}"
     r"(?: ?(?:x|ext\.?|extn\.?|loc\.?|poste|dw) ?\d{1,6}(?!\w))?)",
     _I,
 )
 _LABELS = word_set("contacts.labels")
+_EXTENSIONS = word_set("contacts.extensions")
+_THREE = re.compile(r"[ .:#]{0,3}(\d{3})(?![\d\w]|[.,/-]\d| ?(?:mm|cm|ml|mg|hu|kg|h)\b)", _I)
+_GROUPED = re.compile(r"\d{2,4}(?: \d{2,3}){2,3}(?=[,;)\n]|\.(?!\d)|$)")
 _SHORT = re.compile(
     r" (?:them |me |us |him |her )?(?:at |on |# ?|\()?(\d{4,6}|\d-\d{4}|\d{3}-\d{3,5})"
     r"(?!\w|[./-]\d| ?(?:mm|cm|ml|hu|hrs?|hours|h)\b)",
@@ -43,7 +47,7 @@ _CALLS = frozenset(
 )
 _CODED = re.compile(r"(?<!\w)[A-Za-z]{2,5}-$")
 _EXTENSION = re.compile(r"(?:x|p|ext|pgr|pg|b)\d{4,7}$")
-_TRIGGERS = _LABELS | _CALLS
+_TRIGGERS = _LABELS | _CALLS | _EXTENSIONS
 
 
 class Contacts:
@@ -85,6 +89,8 @@ class Contacts:
             if match and sum(char.isdigit() for char in match[1]) >= 4:
                 stop = match.start(1) + len(match[1].rstrip(" .-/("))
                 return [(match.start(1), stop, "PHONE", "phone.labelled")]
+        if word in _EXTENSIONS and (match := _THREE.match(view, end)):
+            return [(match.start(1), match.end(1), "PHONE", "phone.labelled")]
         if word in _CALLS and (match := _SHORT.match(view, end)):
             return [(match.start(1), match.end(1), "PHONE", "phone.labelled")]
         if _EXTENSION.match(word) and not (start > 1 and view[start - 2].isdigit()):
@@ -106,6 +112,10 @@ class Contacts:
             match = pattern.match(view, begin) or (pattern.match(view, start) if begin != start else None)
             if match and sum(char.isdigit() for char in match.group()) >= 8:
                 return [(match.start(), match.end(), "PHONE", "phone")]
+        listed = view[max(0, start - 2) : start] in (", ", " (")
+        match = _GROUPED.match(view, start) if listed else None
+        if match and 8 <= sum(char.isdigit() for char in match.group()) <= 11:
+            return [(start, match.end(), "PHONE", "phone")]
         cue = text.words[number - 1] if number else ""
         if match := _LOCAL.match(view, start) or (_EIGHT.match(view, start) if cue in _EIGHT_CUES else None):
             coded = _CODED.search(view, max(0, start - 7), start)  # `PET-34-4771` is no phone

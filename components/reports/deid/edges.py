@@ -19,7 +19,7 @@ from components.reports.deid.note import Note
 from components.reports.deid.runs import PARTICLES, Scan
 from components.reports.deid.span import Span
 from components.reports.deid.wordlists import NAME, default_lists
-from components.reports.lexicon import word_set, words
+from components.reports.lexicon import terms, word_set
 
 if TYPE_CHECKING:
     from components.reports.deid.surroundings import Surroundings
@@ -47,9 +47,9 @@ def labels() -> frozenset[str]:
 
 
 @cache
-def _terms() -> frozenset[str]:
-    """Words that are no part of a name at its edge."""
-    return words("radiology_words") | words("clinical_words") | labels()
+def _terms(codes: tuple[str, ...]) -> frozenset[str]:
+    """Words that are no part of a name at its edge, in a note of some languages."""
+    return terms(codes) | labels()
 
 
 @cache
@@ -73,9 +73,9 @@ def _only_terms(text: Note, span: Span) -> bool:
     first, last = bisect_left(text.starts, span.start), bisect_left(text.starts, span.end)
     if span.rule == "place.label" and _WARD.fullmatch(text.view, span.start, span.end):
         return True
-    terms, small = _terms(), _small()
+    known, small = _terms(text.languages), _small()
     held = [word for word in text.words[first:last] if word not in small]
-    return bool(held) and terms.issuperset(held)
+    return bool(held) and known.issuperset(held)
 
 
 def _next_field(text: Note, span: Span) -> bool:
@@ -84,11 +84,11 @@ def _next_field(text: Note, span: Span) -> bool:
     if before not in (", ", "  ", " ("):
         return False
     first, last = bisect_left(text.starts, span.start), bisect_left(text.starts, span.end)
-    return all(_term(word) for word in text.words[first:last])
+    return all(_term(text, word) for word in text.words[first:last])
 
 
-def _term(word: str) -> bool:
-    return word in labels() or (word in _terms() and not default_lists().flags(word) & NAME)
+def _term(text: Note, word: str) -> bool:
+    return word in labels() or (word in _terms(text.languages) and not default_lists().flags(word) & NAME)
 
 
 def _trimmed(text: Note, span: Span) -> Span:
@@ -97,14 +97,14 @@ def _trimmed(text: Note, span: Span) -> Span:
     if last <= first:
         return span
     end = last
-    while end > first and _term(text.words[end]):
+    while end > first and _term(text, text.words[end]):
         end -= 1
     if end < last:
         gap = text.gap(end)
         if not (gap[:2] in (", ", "  ") or "\n" in gap or _LABEL_AFTER.match(text.view, text.ends[last])):
             end = last
     start = first
-    while start < end and _term(text.words[start]):
+    while start < end and _term(text, text.words[start]):
         start += 1
     if start > first and text.gap(start - 1) != " ":
         start = first

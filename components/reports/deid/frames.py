@@ -17,7 +17,7 @@ from components.reports.deid.places import nouns
 from components.reports.deid.runs import PARTICLES, Scan, scan_of
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import EPONYM, FOREIGN, NAME, STOP, WORD, default_lists, towns
-from components.reports.lexicon import mapping, word_set, words
+from components.reports.lexicon import mapping, terms, word_set, words
 
 _PREPOSITIONS = word_set("frames.prepositions")
 _ACTS = word_set("frames.acts")
@@ -111,7 +111,7 @@ class Frames:
             word = match[1].lower()
             mark = flags(word)
             plain = (mark & WORD and not mark & NAME and "'" not in match.group()) or mark & STOP
-            if not plain and word not in words("radiology_words") and word not in words("clinical_words"):
+            if not plain and word not in terms(text.languages):
                 found.append(Span(*match.span(), "HOSPITAL", self.name, "frame.saint", 0.65))
         return found
 

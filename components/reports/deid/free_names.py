@@ -19,7 +19,7 @@ def free_standing(scan: Scan, number: int) -> list[Found]:
         return []
     if len(word) == 1:
         return _initial_family(scan, number)
-    if flags & GIVEN and (scan.english or not flags & FOREIGN):
+    if flags & GIVEN and (scan.familiar or not flags & FOREIGN):
         found = _given_family(scan, number)
         if found:
             return found
@@ -27,7 +27,7 @@ def free_standing(scan: Scan, number: int) -> list[Found]:
         found = _family_given(scan, number)
         if found:
             return found
-    if not scan.english or not (scan.listed(number) or scan.strange(number)):
+    if not scan.familiar or not (scan.listed(number) or scan.strange(number)):
         return []
     if scan.listed(number):
         if _half_eponym(scan, number):
@@ -79,19 +79,19 @@ def _given_family(scan: Scan, number: int) -> list[Found]:
     ):
         return []
     if first_shape != "C" or shape != "C":
-        sure = scan.listed(number) and (scan.listed(last) or (scan.english and scan.strange(last)))
+        sure = scan.listed(number) and (scan.listed(last) or (scan.familiar and scan.strange(last)))
         sure = sure or (
-            scan.listed(number) and bool(flags & FAMILY) and not flags & (FOREIGN | EPONYM) and scan.english
+            scan.listed(number) and bool(flags & FAMILY) and not flags & (FOREIGN | EPONYM) and scan.familiar
         )
         if not sure or (first_shape != shape):
             return []
     elif first_flags & (WORD | FOREIGN):
-        if not (scan.listed(last) or (scan.english and scan.strange(last))) or (
+        if not (scan.listed(last) or (scan.familiar and scan.strange(last))) or (
             scan.note.first_in_sentence(number) and not scan.listed(last)
         ):
             return []
     elif (flags & (WORD | FOREIGN | EPONYM) and not flags & FAMILY) or (
-        not scan.english and not flags & NAME
+        not scan.familiar and not flags & NAME
     ):
         return []
     run = take(scan, number, Trust.LABEL, limit=4)
@@ -109,7 +109,7 @@ def _family_given(scan: Scan, number: int) -> list[Found]:
         return []
     if flags & (WORD | FOREIGN) and not scan.listed(number):
         return []
-    if not scan.english and (own & FOREIGN or flags & FOREIGN):
+    if not scan.familiar and (own & FOREIGN or flags & FOREIGN):
         return []
     end = follow
     if (
@@ -130,7 +130,7 @@ def _initial_family(scan: Scan, number: int) -> list[Found]:
         return []
     if number and scan.gap(number - 1) in (".", "'", "-", "/", "("):
         return []
-    if not scan.english and scan.words[number] in ("d", "m"):
+    if not scan.familiar and scan.words[number] in ("d", "m"):
         return []
     at = number + 1
     while at + 1 < len(scan.words) and len(scan.words[at]) == 1 and scan.gap(at) in (". ", "."):
@@ -158,7 +158,7 @@ def _initial_family(scan: Scan, number: int) -> list[Found]:
         return []
     if flags & WORD and number and scan.words[number - 1] in _ENUMERATED:
         return []
-    if not (flags & NAME or rare or (scan.english and scan.strange(at))):
+    if not (flags & NAME or rare or (scan.familiar and scan.strange(at))):
         return []
     run = take(scan, at, Trust.LABEL, limit=2)
     return found_at(scan, (number, run[1] if run else at), "PERSON", "name.initial", 0.7)

@@ -262,6 +262,7 @@ _BY_FORM = frozenset(
         "id.groups",
         "id.slashed",
         "id.prefixed",
+        "id.shape",
     )
 )
 

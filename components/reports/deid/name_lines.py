@@ -75,7 +75,7 @@ def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[S
         ):
             return []
         names += (
-            scan.listed(end) or (scan.english and scan.strange(end)) or bool(flags & NAME and commas == 1)
+            scan.listed(end) or (scan.familiar and scan.strange(end)) or bool(flags & NAME and commas == 1)
         )
         end += 1
     size = end - at
@@ -86,7 +86,7 @@ def _line_name(scan: Scan, layer: str, at: int, stop: int, order: int) -> list[S
     if (
         not 2 <= size <= 5
         or commas > 1
-        or names < (1 if commas or size > 2 else 2) + (0 if scan.english else 1)
+        or names < (1 if commas or size > 2 else 2) + (0 if scan.familiar else 1)
     ):
         return []
     rest = scan.view[

@@ -14,6 +14,8 @@ from collections.abc import Set
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from components.reports.lexicon import languages_of
+
 if TYPE_CHECKING:
     from components.reports.deid.span import Span
 
@@ -127,6 +129,11 @@ class Note:
     def vocabulary(self) -> frozenset[str]:
         """The words of the note."""
         return frozenset(self.places)
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """The languages other than English that the note is written in."""
+        return languages_of(self.places)
 
     @cached_property
     def with_digit(self) -> list[int]:

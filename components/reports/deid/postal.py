@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span
 from components.reports.deid.wordlists import STOP, WORD, default_lists, towns
-from components.reports.lexicon import word_set, words
+from components.reports.lexicon import terms, word_set, words
 
 _POSTCODE = re.compile(
     r"[^\W\d_]{3,}(?: ?- ?|,? )(?:[A-Z]{1,2}-)?(?:\d{5,6}|\d{3} \d{2,3}|\d{5}-\d{3,4}|[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}|"
@@ -56,10 +56,12 @@ def letter_towns(text: Note) -> Iterator[tuple[int, int, str]]:
     flags = default_lists().flags
     for match in _LETTER.finditer(text.view):
         found = re.findall(r"[^\W\d_]+", match[1].lower())
-        terms = words("radiology_words") | words("clinical_words")
         if not words("stop").isdisjoint(found):
             continue
-        if any(word not in terms and (word in towns() or not flags(word) & (WORD | STOP)) for word in found):
+        if any(
+            word not in terms(text.languages) and (word in towns() or not flags(word) & (WORD | STOP))
+            for word in found
+        ):
             yield match.start(1), match.end(1), "town"
 
 

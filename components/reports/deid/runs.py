@@ -21,11 +21,13 @@ from components.reports.deid.wordlists import (
     WORD,
     Lists,
     english_share,
+    known_share,
 )
 from components.reports.lexicon import mapping, word_set
 
 CAPITAL, UPPER, LOWER, CASELESS = "C", "U", "l", "n"
 MAX_WORDS = 5
+_FAMILIAR = 0.85
 PARTICLES = word_set("runs.particles")
 _SUFFIXES = frozenset({"jr", "sr"})
 DEGREE = re.compile(
@@ -64,7 +66,7 @@ class Scan:
     def __init__(self, note: Note, lists: Lists) -> None:
         self.note, self.lists = note, lists
         self.view, self.words, self.starts, self.ends = note.view, note.words, note.starts, note.ends
-        known = lists.flags_of(note.places)
+        known = lists.flags_in(note.places, note.languages)
         self.flags = [known[word] for word in self.words]
         self._known, self._caps, self._shapes = known, dict[int, bool](), dict[int, str]()
 
@@ -72,6 +74,11 @@ class Scan:
     def english(self) -> bool:
         """Whether the note is written in English (its unknown words then stand out)."""
         return english_share(self._known, self.words) >= 0.62
+
+    @cached_property
+    def familiar(self) -> bool:
+        """Whether next to all words of the note are known, in whatever language (unknown ones then stand out)."""
+        return self.english or (bool(self.note.languages) and known_share(self._known) >= _FAMILIAR)
 
     @cached_property
     def lower_note(self) -> bool:

@@ -13,7 +13,7 @@ from components.reports.deid.cues import cues
 from components.reports.deid.runs import Scan
 from components.reports.deid.span import Span
 from components.reports.deid.wordlists import FOREIGN, STOP, default_lists
-from components.reports.lexicon import word_set, words
+from components.reports.lexicon import terms, word_set
 
 _LETTERS = r"(?:[A-Z]{2,4}|[a-z]{2,3})"
 _ENDS = (
@@ -72,10 +72,9 @@ def _labelled(scan: Scan) -> Iterator[tuple[int, int]]:
 def _plain(letters: str) -> bool:
     """Whether letters behind a label are a word: `typed and`, `dictated in`, `tech: MRI`."""
     flags, upper = default_lists().flags, letters.isupper()
-    terms = words("clinical_words") | words("radiology_words")
     for part in re.split(r"[^a-z]+", letters.lower()):
         mark = flags(part)
-        if part in _NO_INITIALS or part in cues().titles or part in terms or (part in _UNITS and not upper):
+        if part in _NO_INITIALS or part in cues().titles or part in terms() or (part in _UNITS and not upper):
             return True
         if mark & STOP or (mark & FOREIGN and len(part) > 2):
             return True
@@ -97,5 +96,6 @@ def _initials(written: str, alone: bool, last: bool) -> bool:
 
 
 def _taken(part: str) -> bool:
-    terms = words("clinical_words") | words("radiology_words")
-    return part in _NO_INITIALS or part in _UNITS or part in terms or bool(default_lists().flags(part) & STOP)
+    return (
+        part in _NO_INITIALS or part in _UNITS or part in terms() or bool(default_lists().flags(part) & STOP)
+    )

@@ -19,7 +19,7 @@ from components.reports.deid.keep import MASKED, TAG
 from components.reports.deid.places import nouns
 from components.reports.deid.runs import PARTICLES, Scan
 from components.reports.deid.span import Span
-from components.reports.deid.wordlists import EPONYM, FAMILY, FOREIGN, GIVEN, NAME, STOP, WORD, towns
+from components.reports.deid.wordlists import EPONYM, FAMILY, FOREIGN, GIVEN, NAME, STOP, TERM, WORD, towns
 from components.reports.lexicon import word_set, words
 
 Context = tuple[str, ...]
@@ -70,12 +70,6 @@ def class_of(kind: str) -> str:
 
 
 @cache
-def medical() -> frozenset[str]:
-    """Words of radiology and of clinical notes."""
-    return words("radiology_words") | words("clinical_words")
-
-
-@cache
 def word_class(word: str, flags: int) -> str:
     """What the lists say of a word, as one letter or a few."""
     if not word.isalpha():
@@ -108,7 +102,7 @@ def _groups() -> tuple[tuple[str, frozenset[str]], ...]:
 def _by_flags(word: str, flags: int) -> str:
     name = {0: "", GIVEN: "G", FAMILY: "F", NAME: "B"}[flags & NAME]
     town = "T" if word in towns() else ""
-    if word in medical():
+    if flags & TERM:
         return "R" + name
     if flags & STOP:
         return "s" + name
@@ -210,13 +204,13 @@ class Surroundings:
         end = self._breaks[line] if line < len(self._breaks) else len(view)
         first, last = bisect_left(scan.starts, begin), bisect_left(scan.starts, end)
         small = radiology = units = 0
-        terms, mixed = medical(), not scan.lower_note
+        mixed = not scan.lower_note
         number = first
         while number < last and (units < _MANY or small < _MANY or radiology < 2):
             units += 1
             if number not in self.covered:
                 small += mixed and view[scan.starts[number]].islower()
-                radiology += scan.words[number] in terms
+                radiology += bool(scan.flags[number] & TERM)
             number = self.step(number, 1)
         total = len(self._breaks) + 1
         where = min(line, 3) if line < 4 else 4 if line < 8 else 6 if total - line <= 4 else 5
@@ -275,7 +269,8 @@ class Surroundings:
             ("b" if same_before else "") + ("a" if same_after else ""),
             self._label(number),
             self._window(number, (before, second, after, third)),
-            ("L" if scan.lower_note else "U" if scan.upper_note else "M") + ("e" if scan.english else "f"),
+            ("L" if scan.lower_note else "U" if scan.upper_note else "M")
+            + ("e" if scan.english else "k" if scan.familiar else "f"),
             *self._line(number),
         )
 

@@ -19,8 +19,18 @@ from components.reports.deid.note import Note
 from components.reports.deid.postal import rest_of_line
 from components.reports.deid.runs import Scan, scan_of
 from components.reports.deid.span import Span, StudyContext
-from components.reports.deid.surroundings import Context, Surroundings, class_of, features, medical
-from components.reports.deid.wordlists import EPONYM, FOREIGN, NAME, STOP, WORD, Lists, default_lists, towns
+from components.reports.deid.surroundings import Context, Surroundings, class_of, features
+from components.reports.deid.wordlists import (
+    EPONYM,
+    FOREIGN,
+    NAME,
+    STOP,
+    TERM,
+    WORD,
+    Lists,
+    default_lists,
+    towns,
+)
 from components.reports.lexicon import FOLDER, word_set
 
 MODEL = FOLDER / "suspects.json"
@@ -55,10 +65,10 @@ def suspects(around: Surroundings, numbers: range | list[int]) -> list[int]:
     else:  # a word in small letters is none amid capitals, a code may be
         view, starts, codes = scan.view, scan.starts, frozenset(scan.note.with_digit)
         likely = [n for n in numbers if (not view[starts[n]].islower() or n in codes) and n not in covered]
-    flags, words, terms, found = scan.flags, scan.words, medical(), []
+    flags, found = scan.flags, list[int]()
     for number in likely:
         mark = flags[number]
-        if mark & EPONYM or (not mark & NAME and (mark & STOP or words[number] in terms)):
+        if mark & EPONYM or (not mark & NAME and (mark & (STOP | TERM))):
             near = number - 1 in covered or number + 1 in covered
             if not near or not _beside(around, number):
                 continue
@@ -80,7 +90,7 @@ def _suspect(around: Surroundings, number: int) -> bool:
     if flags & EPONYM or (flags & STOP and not flags & NAME):
         return False
     shape = scan.shape(number)
-    if word in medical() and (not flags & NAME or flags & WORD or shape != "C" or scan.abbreviation(number)):
+    if flags & TERM and (not flags & NAME or flags & WORD or shape != "C" or scan.abbreviation(number)):
         return False
     if flags & NAME or word in towns():
         return True

@@ -75,7 +75,9 @@ def _is_title(scan: Scan, number: int, word: str) -> bool:
             if not scan.upper_line(number):
                 return False
             strange = (
-                scan.english and scan.strange(number + 1) and (word == "ms" or scan.words[number - 1] == "of")
+                scan.familiar
+                and scan.strange(number + 1)
+                and (word == "ms" or scan.words[number - 1] == "of")
             )
             return "." in gap or scan.listed(number + 1) or strange
         measured = number > 0 and scan.gap(number - 1) == " " and scan.words[number - 1][-1].isdigit()

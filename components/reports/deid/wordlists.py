@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Set
 from functools import cache
 
-from components.reports.lexicon import mapping, words
+from components.reports.lexicon import foreign, languages, mapping, terms, words
 
-STOP, WORD, GIVEN, FAMILY, FOREIGN, EPONYM = 1, 2, 4, 8, 16, 32
+STOP, WORD, GIVEN, FAMILY, FOREIGN, EPONYM, TERM = 1, 2, 4, 8, 16, 32, 64
 NAME = GIVEN | FAMILY
 _MEDICAL_END = re.compile(
     r".{3,}(?:itis|osis|oses|oma|omas|omata|ectomy|ectomies|otomy|ostomy|plasty|plasties|graphy|graphic|gram|grams|"
@@ -27,6 +27,10 @@ _MEDICAL_START = re.compile(
     r"lipo|gastro|entero|naso|antero|postero|infero|supero|medio|latero|cerebro|ventriculo|spino|thoraco|"
     r"lumbo|sacro|multi|poly|extra|endo|post|non|pre|anti|ultra|tele|bio|radio|immuno|chemo|electro|echo)[a-z]{4,}$"
 )
+
+
+_JOINING = frozenset({"de", "nl", "sv", "da", "nb", "fi"})
+_LINKS = ("s", "n", "en", "es", "er", "e")
 
 
 @cache
@@ -81,6 +85,31 @@ class Lists:
         memory, flags = self._memory.get, self.flags
         return {word: flags(word) if (mark := memory(word)) is None else mark for word in words}
 
+    def flags_in(self, words: Iterable[str], codes: tuple[str, ...]) -> dict[str, int]:
+        """The flags of the words of a note that is (also) written in some languages."""
+        found = self.flags_of(words)
+        if codes:
+            own, plain = foreign(codes), terms(codes)
+            joined = bool(_JOINING.intersection(codes))
+            for word, mark in found.items():
+                if word in own:
+                    found[word] |= FOREIGN | (TERM if word in plain else 0)
+                elif joined and not mark and self._joined(word, own):
+                    found[word] |= FOREIGN
+        return found
+
+    def _joined(self, word: str, own: frozenset[str]) -> bool:
+        """`Bildversand`: two known words of a language that joins them, the second of which ends no family name."""
+        for cut in range(4, len(word) - 3) if len(word) > 8 else ():
+            head, tail = word[:cut], word[cut:]
+            if (
+                tail in own
+                and tail not in self._family
+                and (head in own or any(head.endswith(link) and head[: -len(link)] in own for link in _LINKS))
+            ):
+                return True
+        return False
+
     def _look_up(self, word: str) -> int:
         found = STOP if word in words("stop") else 0
         if word in self._given:
@@ -89,6 +118,8 @@ class Lists:
             found |= FAMILY
         if word in words("foreign_words") or word in _label_words():
             found |= FOREIGN
+        if word in terms():
+            found |= TERM
         if word in mapping("eponyms"):
             found |= EPONYM
         if self._is_word(word, bool(found & NAME)):
@@ -97,7 +128,10 @@ class Lists:
 
     @staticmethod
     def _is_word(word: str, is_name: bool) -> bool:
-        english, radiology = words("english_words"), words("radiology_words")
+        english, radiology = (
+            words("english_words"),
+            words("radiology_words") | languages().get("en", frozenset()),
+        )
         if word in english or word in radiology:
             return True
         if is_name:
@@ -119,6 +153,16 @@ def default_lists() -> Lists:
 def towns() -> frozenset[str]:
     """Towns of one word."""
     return words("cities") | words("towns")
+
+
+def known_share(flags: Mapping[str, int]) -> float:
+    """The share of the longer words of a note, names aside, that some list holds."""
+    known = strange = 0
+    for word, mark in flags.items():
+        if len(word) > 2 and word.isalpha():
+            known += bool(mark & (WORD | STOP | FOREIGN | TERM))
+            strange += not mark
+    return known / max(1, known + strange)
 
 
 def english_share(flags: Mapping[str, int], tokens: list[str]) -> float:

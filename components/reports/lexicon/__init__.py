@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+_FEWEST, _SHARE = 6, 8
 
 
 @cache
@@ -22,6 +25,52 @@ def entries(name: str) -> tuple[str, ...]:
 def words(name: str) -> frozenset[str]:
     """The entries of `NAME.txt` in lower case, as a set."""
     return frozenset(entry.lower() for entry in entries(name))
+
+
+@cache
+def languages() -> dict[str, frozenset[str]]:
+    """The words of reports by language (ISO 639-1): `languages/CODE.txt`."""
+    paths = sorted((FOLDER / "languages").glob("*.txt"))
+    return {path.stem: words(f"languages/{path.stem}") for path in paths}
+
+
+@cache
+def _codes() -> dict[str, tuple[str, ...]]:
+    """The languages of every word that is no English one."""
+    english = words("english_words") | words("stop") | terms()
+    found: dict[str, list[str]] = {}
+    for code, own in languages().items():
+        for word in own - english if code != "en" else ():
+            found.setdefault(word, []).append(code)
+    return {word: tuple(codes) for word, codes in found.items()}
+
+
+def languages_of(vocabulary: Iterable[str]) -> tuple[str, ...]:
+    """The languages other than English that a note with these words is written in: often two that are near each other.
+
+    A language counts with six words or more that are no English ones, an eighth of all words of three letters, and
+    half of what the first among them has.
+    """
+    known, counts, longer = _codes(), Counter[str](), 0
+    for word in vocabulary:
+        longer += len(word) > 2
+        counts.update(known.get(word, ()))
+    least = max(_FEWEST, longer / _SHARE, max(counts.values(), default=0) / 2)
+    return tuple(sorted(code for code, count in counts.items() if count >= least))
+
+
+@cache
+def foreign(codes: tuple[str, ...]) -> frozenset[str]:
+    """The words of some languages."""
+    return frozenset().union(*(languages()[code] for code in codes))
+
+
+@cache
+def terms(codes: tuple[str, ...] = ()) -> frozenset[str]:
+    """Words of radiology and of clinical notes, and those of some languages that are no names."""
+    own = words("radiology_words") | words("clinical_words") | languages().get("en", frozenset())
+    names = words("first_names") | words("surnames") | words("towns") | words("cities")
+    return own | (foreign(codes) - names)
 
 
 def parse_mapping(text: str) -> dict[str, tuple[str, ...]]:

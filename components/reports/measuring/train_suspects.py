@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-# notes and seed; never `second`
-TAUGHT = {"first": (156, 2026), "third": (180, 3131), "fourth": (304, 11), "fifth": (204, 5151)}
+# notes and seed; never `second` and `ninth`
+TAUGHT = {
+    **{"first": (156, 2026), "third": (180, 3131), "fourth": (304, 11), "fifth": (204, 5151)},
+    **{"sixth": (162, 6161), "seventh": (162, 7171), "eighth": (162, 8181), "tenth": (162, 1010)},
+}
 ALONE = "fourth/shorthand"  # clinical shorthand: no other room is like it, so that no held-out figure means anything
 EXTRA = 0.011
 FOLDS = 6
