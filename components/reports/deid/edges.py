@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from components.reports.deid.cues import cues
+from components.reports.deid.facilities import nouns
 from components.reports.deid.keep import split_protected
 from components.reports.deid.note import Note
 from components.reports.deid.runs import PARTICLES, Scan
@@ -38,6 +39,7 @@ _NAMED = frozenset("PHA")
 _INNER = frozenset(PARTICLES) | {"an", "am", "auf"}
 _JOINTS = frozenset({" ", "-", "'"})
 _MOST = 2
+_PLACES = frozenset({"HOSPITAL", "ADDRESS"})
 
 
 @cache
@@ -47,9 +49,14 @@ def labels() -> frozenset[str]:
 
 
 @cache
-def _terms(codes: tuple[str, ...]) -> frozenset[str]:
-    """Words that are no part of a name at its edge, in a note of some languages."""
-    return terms(codes) | labels()
+def _terms(codes: tuple[str, ...], place: bool = False) -> frozenset[str]:
+    """Words that are no part of a name (or of a `place`) at its edge, in a note of some languages."""
+    found = terms(codes) | labels()
+    if not place:
+        return found
+    phrases = (phrase for options in nouns().prefixes.values() for phrase in options)
+    institution = nouns().heads.union(*phrases)
+    return found - (institution - terms())
 
 
 @cache
@@ -73,7 +80,7 @@ def _only_terms(text: Note, span: Span) -> bool:
     first, last = bisect_left(text.starts, span.start), bisect_left(text.starts, span.end)
     if span.rule == "place.label" and _WARD.fullmatch(text.view, span.start, span.end):
         return True
-    known, small = _terms(text.languages), _small()
+    known, small = _terms(text.languages, span.kind in _PLACES), _small()
     held = [word for word in text.words[first:last] if word not in small]
     return bool(held) and known.issuperset(held)
 
@@ -84,11 +91,11 @@ def _next_field(text: Note, span: Span) -> bool:
     if before not in (", ", "  ", " ("):
         return False
     first, last = bisect_left(text.starts, span.start), bisect_left(text.starts, span.end)
-    return all(_term(text, word) for word in text.words[first:last])
+    return all(_term(_terms(text.languages), word) for word in text.words[first:last])
 
 
-def _term(text: Note, word: str) -> bool:
-    return word in labels() or (word in _terms(text.languages) and not default_lists().flags(word) & NAME)
+def _term(known: frozenset[str], word: str) -> bool:
+    return word in labels() or (word in known and not default_lists().flags(word) & NAME)
 
 
 def _trimmed(text: Note, span: Span) -> Span:
@@ -96,15 +103,15 @@ def _trimmed(text: Note, span: Span) -> Span:
     first, last = bisect_left(text.starts, span.start), bisect_left(text.starts, span.end) - 1
     if last <= first:
         return span
-    end = last
-    while end > first and _term(text, text.words[end]):
+    end, known = last, _terms(text.languages, span.kind in _PLACES)
+    while end > first and _term(known, text.words[end]):
         end -= 1
     if end < last:
         gap = text.gap(end)
         if not (gap[:2] in (", ", "  ") or "\n" in gap or _LABEL_AFTER.match(text.view, text.ends[last])):
             end = last
     start = first
-    while start < end and _term(text, text.words[start]):
+    while start < end and _term(known, text.words[start]):
         start += 1
     if start > first and text.gap(start - 1) != " ":
         start = first

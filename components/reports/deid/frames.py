@@ -12,8 +12,8 @@ from functools import cache
 
 from components.reports.deid.dates import MONTHS
 from components.reports.deid.edges import without_edges
+from components.reports.deid.facilities import nouns
 from components.reports.deid.note import Note
-from components.reports.deid.places import nouns
 from components.reports.deid.runs import PARTICLES, Scan, scan_of
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import EPONYM, FOREIGN, NAME, STOP, WORD, default_lists, towns

@@ -9,6 +9,7 @@ from components.reports.deid.wordlists import EPONYM, FAMILY, FOREIGN, GIVEN, NA
 from components.reports.lexicon import word_set, words
 
 _SPECIES = word_set("names.species")
+_BEFORE = word_set("company.before") | word_set("scribes.linking")
 _ENUMERATED = word_set("names.enumerated")
 
 
@@ -158,7 +159,29 @@ def _initial_family(scan: Scan, number: int) -> list[Found]:
         return []
     if flags & WORD and number and scan.words[number - 1] in _ENUMERATED:
         return []
-    if not (flags & NAME or rare or (scan.familiar and scan.strange(at))):
+    if not (flags & NAME or rare or (scan.familiar and scan.strange(at)) or _unheard(scan, number, at)):
         return []
     run = take(scan, at, Trust.LABEL, limit=2)
     return found_at(scan, (number, run[1] if run else at), "PERSON", "name.initial", 0.7)
+
+
+def _unheard(scan: Scan, number: int, at: int) -> bool:
+    """`T. Branny` in a language whose words are not all known: no list holds the word, and no muscle is meant.
+
+    `A.`, `M.`, `N.`, `R.` and `V.` stand before anatomy too and need a mark or a preposition (`Reader: M. Orozco`).
+    """
+    if (
+        scan.flags[at]
+        or scan.shape(at) != "C"
+        or scan.lower_note
+        or len(scan.words[at]) < 4
+        or at != number + 1
+    ):
+        return False
+    if scan.abbreviation(at) or not number:
+        return False
+    before = scan.gap(number - 1)
+    if scan.words[number] in "amnrv":
+        told = before.rstrip(" ")[-1:] in (":", "(", "/", "-") or scan.words[number - 1] in _BEFORE
+        return told and "\n" not in before
+    return "\n" not in before

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
-from typing import NamedTuple
 
 from components.reports.deid.edges import without_edges
+from components.reports.deid.facilities import nouns
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import NAME, STOP, WORD, default_lists, towns
-from components.reports.lexicon import mapping, word_set, words
+from components.reports.lexicon import word_set, words
 
 _GAPS = frozenset({" ", "  ", "-", "'", ". ", ".", "' ", " & ", "/", " and ", " - "})
 _LABELS = word_set("places.labels")
@@ -24,40 +24,6 @@ _LINKS = frozenset({"of", "the", "ve", "og", "och", "und", "et", "y", "de", "del
 _COMPOUNDS = tuple(word_set("places.compounds"))
 _DIRECTIONS = frozenset({"north", "south", "east", "west", "northern", "southern", "eastern", "western"})
 _TOWN_AFTER = re.compile(r", ([^\W\d_][\w'-]{2,20}(?: [^\W\d_][\w'-]{2,20})?)(?=[\n.,;)]|$)")
-
-
-class Nouns(NamedTuple):
-    """What `facilities.txt` holds."""
-
-    heads: frozenset[str]
-    pairs: dict[str, tuple[tuple[str, ...], ...]]
-    prefixes: dict[str, tuple[tuple[str, ...], ...]]
-    generic: frozenset[str]
-    join: frozenset[str]
-    breaks: frozenset[str]
-
-
-@cache
-def nouns() -> Nouns:
-    """The nouns, read once; phrases by their last word (pairs) or their first word (prefixes)."""
-    table = mapping("facilities")
-
-    def grouped(key: str, place: int) -> dict[str, tuple[tuple[str, ...], ...]]:
-        found: dict[str, list[tuple[str, ...]]] = {}
-        for phrase in table[key]:
-            parts = tuple(re.findall(r"[^\W_]+", phrase))
-            found.setdefault(parts[place], []).append(parts)
-        return {word: tuple(sorted(options, key=len, reverse=True)) for word, options in found.items()}
-
-    plain = {key: frozenset(table[key]) for key in ("head", "generic", "join", "break")}
-    return Nouns(
-        plain["head"],
-        grouped("head2", -1),
-        grouped("prefix", 0),
-        plain["generic"],
-        plain["join"],
-        plain["break"],
-    )
 
 
 class Places:

@@ -15,8 +15,8 @@ from functools import cache
 
 from components.reports.deid.cues import cues
 from components.reports.deid.dates import MONTHS
+from components.reports.deid.facilities import nouns
 from components.reports.deid.keep import MASKED, TAG
-from components.reports.deid.places import nouns
 from components.reports.deid.runs import PARTICLES, Scan
 from components.reports.deid.span import Span
 from components.reports.deid.wordlists import EPONYM, FAMILY, FOREIGN, GIVEN, NAME, STOP, TERM, WORD, towns
