@@ -22,6 +22,7 @@ _TRAILED = re.compile(r"[A-Za-z]?\d{5,9}[-/](?:\d{1,3}|[A-Za-z])$|\d{1,4}[-/]\d{
 _THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3}){2,3}(?:-[\dkK])?$")
 _MANY = re.compile(r"\d{1,7}(?:[./-]\d{1,7}){2,5}$")
 _PAIRS = re.compile(r"\d\d-\d\d-\d\d$")
+_GASES = re.compile(r"[67]\.\d{1,2}/")  # pH/pCO2/pO2
 _NHI = re.compile(r"[A-Z]{3}\d\d[A-Z]{2}$", re.IGNORECASE)
 _WOVEN = re.compile(r"[A-Za-z]{1,3}\d{1,4}[A-Za-z]{1,2}\d{3,6}$")
 _LOGIN = re.compile(r"(?: ?(?:name|id))?(?: for [a-z]+)?(?: is| was)? ?[:=]? ?([A-Za-z][\w.]{2,20})(?![\w@])")
@@ -76,6 +77,8 @@ def _is_code(written: str) -> bool:
         return True
     if _PAIRS.match(written):
         return parse_day(written) is None
+    if _GASES.match(written):
+        return False
     if digits < 5 or parse_day(written) is not None:
         return bool(digits == 4 and len(written) > 6 and _WOVEN.match(written))
     if _LETTERED.match(written):

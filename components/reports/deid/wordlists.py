@@ -130,7 +130,7 @@ class Lists:
     def _is_word(word: str, is_name: bool) -> bool:
         english, radiology = (
             words("english_words"),
-            words("radiology_words") | languages().get("en", frozenset()),
+            words("radiology_words") | languages()["en"],
         )
         if word in english or word in radiology:
             return True

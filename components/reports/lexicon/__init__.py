@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_FEWEST, _SHARE = 6, 8
+_FEWEST, _SHARE, _SHARED = 6, 8, 4
 
 
 @cache
@@ -36,13 +36,13 @@ def languages() -> dict[str, frozenset[str]]:
 
 @cache
 def _codes() -> dict[str, tuple[str, ...]]:
-    """The languages of every word that is no English one."""
-    english = words("english_words") | words("stop") | terms()
+    """The languages of every word that is no English one; terms that many languages share say nothing."""
+    english, shared = words("english_words") | words("stop") | languages()["en"], terms()
     found: dict[str, list[str]] = {}
     for code, own in languages().items():
         for word in own - english if code != "en" else ():
             found.setdefault(word, []).append(code)
-    return {word: tuple(codes) for word, codes in found.items()}
+    return {word: tuple(codes) for word, codes in found.items() if word not in shared or len(codes) < _SHARED}
 
 
 def languages_of(vocabulary: Iterable[str]) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def foreign(codes: tuple[str, ...]) -> frozenset[str]:
 @cache
 def terms(codes: tuple[str, ...] = ()) -> frozenset[str]:
     """Words of radiology and of clinical notes, and those of some languages that are no names."""
-    own = words("radiology_words") | words("clinical_words") | languages().get("en", frozenset())
+    own = words("radiology_words") | words("clinical_words") | languages()["en"]
     names = words("first_names") | words("surnames") | words("towns") | words("cities")
     return own | (foreign(codes) - names)
 
