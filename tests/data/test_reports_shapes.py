@@ -70,7 +70,7 @@ def test_a_note_tells_its_language_by_its_words() -> None:
     assert Note(english).languages == ()
     assert Note(german).languages == ("de",)
     assert "es" in Note(SPANISH.format("ella")).languages
-    assert languages_of(()) == ()
+    assert languages_of(frozenset()) == ()
 
 
 def test_a_strange_word_stands_out_in_another_language_too() -> None:

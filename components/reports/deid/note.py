@@ -133,7 +133,7 @@ class Note:
     @cached_property
     def languages(self) -> tuple[str, ...]:
         """The languages other than English that the note is written in."""
-        return languages_of(self.places)
+        return languages_of(self.places.keys())
 
     @cached_property
     def with_digit(self) -> list[int]:

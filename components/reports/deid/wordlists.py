@@ -34,6 +34,12 @@ _LINKS = ("s", "n", "en", "es", "er", "e")
 
 
 @cache
+def _english_terms() -> frozenset[str]:
+    """Words of radiology, and the shorthand of reports in English."""
+    return words("radiology_words") | languages()["en"]
+
+
+@cache
 def _label_words() -> frozenset[str]:
     """Every word of every label of a header field."""
     return frozenset(
@@ -128,10 +134,7 @@ class Lists:
 
     @staticmethod
     def _is_word(word: str, is_name: bool) -> bool:
-        english, radiology = (
-            words("english_words"),
-            words("radiology_words") | languages()["en"],
-        )
+        english, radiology = words("english_words"), _english_terms()
         if word in english or word in radiology:
             return True
         if is_name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Set
 from functools import cache
 from pathlib import Path
 
@@ -45,17 +45,18 @@ def _codes() -> dict[str, tuple[str, ...]]:
     return {word: tuple(codes) for word, codes in found.items() if word not in shared or len(codes) < _SHARED}
 
 
-def languages_of(vocabulary: Iterable[str]) -> tuple[str, ...]:
+def languages_of(vocabulary: Set[str]) -> tuple[str, ...]:
     """The languages other than English that a note with these words is written in: often two that are near each other.
 
     A language counts with six words or more that are no English ones, an eighth of all words of three letters, and
     half of what the first among them has.
     """
-    known, counts, longer = _codes(), Counter[str](), 0
-    for word in vocabulary:
-        longer += len(word) > 2
-        counts.update(known.get(word, ()))
-    least = max(_FEWEST, longer / _SHARE, max(counts.values(), default=0) / 2)
+    known = _codes()
+    counts = Counter(code for word in vocabulary & known.keys() for code in known[word])
+    most = max(counts.values(), default=0)
+    if most < _FEWEST:
+        return ()
+    least = max(_FEWEST, sum(1 for word in vocabulary if len(word) > 2) / _SHARE, most / 2)
     return tuple(sorted(code for code, count in counts.items() if count >= least))
 
 
