@@ -70,7 +70,7 @@ _WEEKDAY = re.compile(
 )
 _CUES_PARTIAL = word_set("dates.cues_partial")
 _YEAR_ENDS = re.compile(
-    r"(?=$|[\s.;)\]]|[,:/-](?!\d)|,? (?:to|and|&) (?:19|20)\d\d|-(?:19|20)\d\d|, (?:19|20)\d\d)"
+    r"(?=$|[\s.;)\]\"'?]|[,:/-](?!\d)|,? (?:to|and|&) (?:19|20)\d\d|-(?:19|20)\d\d|, (?:19|20)\d\d)"
     r"(?! ?-?(?:mm|cm|ml|cc|mg|g|hu|ms|msec|mgy|mbq|images?|slices?|iu|units?|volts?|hours?|steps)\b)",
     _I,
 )
@@ -373,10 +373,13 @@ def _year(text: Note, number: int) -> bool:
     """Whether four digits are the year of something: not of a guideline (`Fleischner 2017`), and no amount."""
     view, start, end = text.view, text.starts[number], text.ends[number]
     before = view[start - 1] if start else "\n"
-    if before not in " (\n/,;&" or not _YEAR_ENDS.match(view, end):
+    cue = text.words[number - 1] if number else ""
+    if (before not in " (\n/,;&" and cue not in _PART_OF_YEAR) or not _YEAR_ENDS.match(view, end):
         return False
-    near = text.words[max(0, number - 4) : number] + text.words[number + 1 : number + 3]
-    return _EDITIONS.isdisjoint(near) and (not number or text.words[number - 1] not in _AMOUNTS)
+    near = text.words[max(0, number - 4) : number]
+    if number + 1 < len(text.words) and text.gap(number) in (" ", " (", ") "):
+        near = [*near, *text.words[number + 1 : number + 3]]
+    return _EDITIONS.isdisjoint(near) and cue not in _AMOUNTS
 
 
 def _with_weekday(view: str, start: int) -> int:

@@ -36,6 +36,8 @@ _BEHIND = re.compile(
 _END = re.compile(r"[.;)] ([A-Z]{2,3}[:/][A-Z]{2,3})\s*\Z")
 _LABELS = word_set("scribes.labels")
 _STRICT = word_set("scribes.strict")
+_SURE = frozenset({"transcribed", "typed", "typist", "transcriptionist", "scribe", "dictated", "initials"})
+_DEGREES = frozenset({"md", "do", "rn", "np", "pa", "by", "in", "on", "at"})
 _NO_INITIALS = word_set("company.no_initials") | word_set("company.teams")
 _UNITS = word_set("suspects.units")
 _LABEL_START = word_set("scribes.linking")
@@ -65,7 +67,8 @@ def _labelled(scan: Scan) -> Iterator[tuple[int, int]]:
             between = scan.view[scan.ends[number] : match.start(1)]
             if word in _STRICT and not (":" in between and match[1].isupper()):
                 continue
-            if match[1].lower() not in _LABEL_START and not _plain(match[1]):
+            sure = word in _SURE and match[1].isupper() and match[1].lower() not in _DEGREES
+            if sure or (match[1].lower() not in _LABEL_START and not _plain(match[1])):
                 yield match.span(1)
 
 
