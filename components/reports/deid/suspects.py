@@ -14,6 +14,7 @@ from math import exp
 from pathlib import Path
 from typing import NamedTuple
 
+from components.reports.deid.address_parts import of_address
 from components.reports.deid.edges import between, labels
 from components.reports.deid.note import Note
 from components.reports.deid.postal import rest_of_line
@@ -207,6 +208,8 @@ class Suspects:
             )
             if not numbers:
                 break
+        if self.threshold <= _JOINT:
+            spans += [self._joint(scan, number, kind) for number, kind in of_address(around)]
         return [rest_of_line(text, span) if _on_line(text, span) else span for span in spans]
 
     def _joint(self, scan: Scan, number: int, kind: str) -> Span:
