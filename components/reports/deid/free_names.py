@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from components.reports.deid.cues import Found, found_at
 from components.reports.deid.runs import PARTICLES, Scan, Trust, degree_at, take
 from components.reports.deid.told import coined
@@ -10,6 +12,7 @@ from components.reports.lexicon import word_set, words
 
 _SPECIES = word_set("names.species")
 _BEFORE = word_set("company.before") | word_set("scribes.linking")
+_OPENED = re.compile(r"[(:;,/]|[ ]{2}|\n")
 _ENUMERATED = word_set("names.enumerated")
 
 

@@ -102,7 +102,7 @@ _AGE = re.compile(
     rf"(9\d|1[0-2]\d)(?:[ -]{{0,2}}(?:years?|yrs?|y)[ -]{{0,2}}(?:old|of age|o\b|/ ?o\b)|"
     r"[ -]?y\.?/?o\b|[ -]?(?:year|yr)s?\b(?! ago)(?![ -]+(?:history|follow|interval|later|prior|after))|"
     r"[fmFM]\b| [FM]\b(?! *[a-z])| (?:male|female|woman|man|lady|gentleman|patient)\b|"
-    rf"[ -]?{_YEARS}\b(?! ago))",
+    rf"[ -]?{_YEARS}\b(?! ago)| ?J\.?(?=[\s,;)])| ?A(?= ?[|,;)\n])| ?aa?\b(?= ?[,;)-]))",
     _I,
 )
 _AGED = re.compile(r"(9\d|1[0-2]\d)(?![\d%/-]|\.\d| ?(?:mm|cm|ml|mg|hu|bpm|degrees))", _I)
