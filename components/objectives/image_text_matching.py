@@ -102,11 +102,13 @@ class ImageTextMatching(Objective):
         total = F.cross_entropy(logits, labels, reduction="sum")
         return {"image_text_matching": mean_over_processes(total, num_total)}
 
-    @torch.no_grad()
     def examples(
         self, batch: Batch, features: FeaturesLike, ids: Tensor, counts: list[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Reports, volumes (rows of all processes' pairs) and labels of this process's examples."""
+        """Reports, volumes (rows of all processes' pairs) and labels of this process's examples.
+
+        The similarities are only looked at: no gradient flows through a draw.
+        """
         model = self._model[0]
         volumes = projected_volumes(features, model).detach()
         reports = projected_reports(features, model).detach()

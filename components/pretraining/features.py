@@ -13,19 +13,33 @@ T = TypeVar("T")
 VIEWS = {"global": "volume", "crop": "crop"}
 
 
-class Features:
-    """Memoised forward passes of `model` over one batch; made anew for every step."""
+class Memo:
+    """Values by name, each made once and the same for everyone who asks.
 
-    def __init__(self, model: Any, batch: Mapping[str, Any]) -> None:
-        """`model` is a `DualEncoder`, `batch` has the keys of docs/architecture.md."""
-        self._model, self._batch = model, batch
+    They are made with gradients if the step has them, even when who asks first only looks (a draw of hard negatives
+    under `no_grad`): the others would otherwise be given a value that teaches the encoders nothing.
+    """
+
+    def __init__(self) -> None:
+        """To be made where the step begins: whether it has gradients is asked here."""
         self._kept: dict[str, Any] = {}
+        self._with_gradient = torch.is_grad_enabled()
 
     def memo(self, key: str, function: Callable[[], T]) -> T:
         """`function()` the first time that `key` is asked for, afterwards the same value."""
         if key not in self._kept:
-            self._kept[key] = function()
+            with torch.set_grad_enabled(self._with_gradient):
+                self._kept[key] = function()
         return cast("T", self._kept[key])
+
+
+class Features(Memo):
+    """Memoised forward passes of `model` over one batch; made anew for every step."""
+
+    def __init__(self, model: Any, batch: Mapping[str, Any]) -> None:
+        """`model` is a `DualEncoder`, `batch` has the keys of docs/architecture.md."""
+        super().__init__()
+        self._model, self._batch = model, batch
 
     def volume(self, view: str) -> VolumeFeatures:
         """Features of every row's "global" or "crop" volume; rows that were encoded as paired ones are reused."""

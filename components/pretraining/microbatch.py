@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from components.encoders.features import TextBatch
+from components.pretraining.features import Memo
 
 ROW_WISE_CALLS: Mapping[str, tuple[str, ...]] = {
     "vision": ("forward", "visible"),
@@ -134,13 +135,13 @@ def _padded(parts: Sequence[Tensor]) -> list[Tensor]:
     return [F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
 
 
-class PartFeatures:
+class PartFeatures(Memo):
     """`Features` of some rows of a step: slices of what the whole batch shares, own memos for the rest."""
 
     def __init__(self, whole: Any, rows: slice, pairs: slice) -> None:
         """`whole` are the step's `Features`; `pairs` are the rows' places among the paired ones."""
+        super().__init__()
         self._whole, self._rows, self._pairs = whole, rows, pairs
-        self._kept: dict[str, Any] = {}
 
     def volume(self, view: str) -> Any:
         """Features of the rows' "global" or "crop" volumes."""
@@ -153,12 +154,6 @@ class PartFeatures:
     def text(self) -> Any:
         """Features of the rows' reports."""
         return take(self._whole.text(), self._pairs)
-
-    def memo(self, key: str, function: Callable[[], Any]) -> Any:
-        """`function()` the first time that `key` is asked for in this part."""
-        if key not in self._kept:
-            self._kept[key] = function()
-        return self._kept[key]
 
 
 def by_parts(

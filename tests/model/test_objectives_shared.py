@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from components.objectives import OBJECTIVES
@@ -98,3 +99,34 @@ def test_rows_encoded_as_paired_are_not_encoded_again() -> None:
     assert torch.equal(other.paired_volume().pooled, other.volume("global").pooled[[0, 2]])
     assert other.paired_volume() is other.paired_volume()
     assert model.vision.rows == 4
+
+
+def gradients(model: Dual, loss: torch.Tensor) -> dict[str, torch.Tensor | None]:
+    """The gradient of one loss on every weight of the encoders, None where it reaches none."""
+    names = dict(model.named_parameters())
+    found = torch.autograd.grad(loss, list(names.values()), retain_graph=True, allow_unused=True)
+    return dict(zip(names, found, strict=True))
+
+
+@pytest.mark.parametrize("order", ["names", "reverse"])
+@pytest.mark.parametrize("patches", [False, True])
+def test_an_objective_teaches_the_same_in_company_as_alone(order: str, patches: bool) -> None:
+    """Whoever asks first for a shared value must not decide what the others' gradients are."""
+    model = Dual(patches=patches)
+    batch = make_batch([9, None, 5, 12])
+    need_scales = {"organ_contrast", "sentence_region", "word_patch"}
+    names = set(OBJECTIVES.names()) - (need_scales if patches else {"masked_autoencoder"})
+    objectives = {name: made(name, model)[1] for name in sorted(names, reverse=order == "reverse")}
+    features = Features(model, batch)
+    together = {
+        part: loss for objective in objectives.values() for part, loss in objective(batch, features).items()
+    }
+    for objective in objectives.values():
+        for part, loss in objective(batch, Features(model, batch)).items():
+            torch.testing.assert_close(together[part], loss, msg=part)
+            expected, found = gradients(model, loss), gradients(model, together[part])
+            assert any(value is not None for value in expected.values()), part
+            for weight, value in expected.items():
+                assert (found[weight] is None) == (value is None), (part, weight)
+                if value is not None:
+                    torch.testing.assert_close(found[weight], value, rtol=1e-4, atol=1e-6, msg=part)
