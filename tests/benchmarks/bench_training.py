@@ -11,10 +11,11 @@ order. Both sides train from the same weights on the same batches; each is a pro
 turns, so that other work on the machine meets both. Ratios are plain over engine: of the median and the least wall
 times, of neighbouring steps (pairs), and of the least processor times (cpu), which other work hardly touches.
 "max_difference" is the largest relative difference of a loss, in the first step (equal weights) and over all steps;
-memory is the high-water mark of the process. The plain reading takes one backward pass of the sum, which holds the
-graphs of all objectives at once; `--backward each` takes one after every objective (velvet96 does not fit into 20 GB
-otherwise). `--parts` adds the processor time of a step of each objective alone against that of all
-together. `--set` changes the engine's pretrain parameters only (for instance micro_batch_size=2).
+"gradient_difference_first_step" that of a tower's gradient, as a share of its norm; memory is the high-water mark of
+the process. The plain reading takes one backward pass of the sum, which holds the graphs of all objectives at once;
+`--backward each` takes one after every objective (velvet96 does not fit into 20 GB otherwise). `--parts` adds the
+processor time of a step of each objective alone against that of all together. `--set` changes the engine's pretrain
+parameters only (for instance micro_batch_size=2).
 """
 
 from __future__ import annotations
@@ -154,7 +155,25 @@ def batches(params: Any, contract: dict[str, Any], tokenizer: Any, texts: Any) -
         }
 
 
-def engine_side(args: argparse.Namespace, folder: Path) -> tuple[Callable[[Any], dict[str, float]], Any]:
+Step = Callable[[Any], tuple[dict[str, float], dict[str, Any]]]
+"""A batch -> the losses by name, and both towers by name, with their gradients."""
+
+
+def gradients(towers: dict[str, Any]) -> dict[str, list[float]]:
+    """A few numbers of each tower's gradient: its norm and its products with three fixed random directions."""
+    import torch
+
+    found = {}
+    for name, tower in towers.items():
+        parts = [value.grad for _, value in sorted(tower.named_parameters()) if value.grad is not None]
+        whole = torch.cat([part.flatten().double() for part in parts])
+        source = torch.Generator().manual_seed(0)
+        directions = [torch.randn(len(whole), generator=source, dtype=torch.float64) for _ in range(3)]
+        found[name] = [float(whole.norm()), *(float(whole @ direction) for direction in directions)]
+    return found
+
+
+def engine_side(args: argparse.Namespace, folder: Path) -> tuple[Step, Any]:
     """The engine's own step (`Trainer._step`) and its batches."""
     module, params, stream = parts_of(args)
     from components.base.step import StepContext
@@ -166,9 +185,11 @@ def engine_side(args: argparse.Namespace, folder: Path) -> tuple[Callable[[Any],
     trainer = Trainer(module, params, CheckpointStore(folder, {}), context)
     trainer.module.train()
 
-    def step(batch: Any) -> dict[str, float]:
+    towers = {"vision": trainer.module.encoder.vision.backbone, "text": trainer.module.encoder.text}
+
+    def step(batch: Any) -> tuple[dict[str, float], dict[str, Any]]:
         trainer._step(batch["step"], batch)
-        return dict(trainer.outcome.losses)
+        return dict(trainer.outcome.losses), towers
 
     return step, stream
 
@@ -197,7 +218,7 @@ def parts_of(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     return module, params, batches(params, contract, tokenizer, texts)
 
 
-def plain_side(args: argparse.Namespace, folder: Path) -> tuple[Callable[[Any], dict[str, float]], Any]:
+def plain_side(args: argparse.Namespace, folder: Path) -> tuple[Step, Any]:
     """The plain reading with a plain optimiser loop."""
     import torch
 
@@ -214,7 +235,7 @@ def plain_side(args: argparse.Namespace, folder: Path) -> tuple[Callable[[Any], 
     ]
     optimizer = torch.optim.AdamW(groups, lr=params.learning_rate, betas=params.betas, foreach=False)
 
-    def step(batch: Any) -> dict[str, float]:
+    def step(batch: Any) -> tuple[dict[str, float], dict[str, Any]]:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(batch["step"], params)
         optimizer.zero_grad()
@@ -231,10 +252,8 @@ def plain_side(args: argparse.Namespace, folder: Path) -> tuple[Callable[[Any], 
         if params.clip_gradient:
             torch.nn.utils.clip_grad_norm_(trained, params.clip_gradient)
         optimizer.step()
-        return {
-            **{name: float(value.detach()) for name, value in losses.items()},
-            "total": float(total.detach()),
-        }
+        values = {name: float(value.detach()) for name, value in {**losses, "total": total}.items()}
+        return values, {"vision": plain.swin, "text": plain.model.text}
 
     return step, stream
 
@@ -252,9 +271,9 @@ def work(args: argparse.Namespace) -> None:
         for _ in sys.stdin:
             batch = next(stream)
             before, spent = time.perf_counter(), time.process_time()
-            losses = step(batch)
-            found = {"seconds": time.perf_counter() - before, "losses": losses, "base_mb": base // 1024}
-            found["cpu_s"] = time.process_time() - spent
+            losses, towers = step(batch)
+            found = {"seconds": time.perf_counter() - before, "cpu_s": time.process_time() - spent}
+            found |= {"losses": losses, "gradients": gradients(towers), "base_mb": base // 1024}
             found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             print(json.dumps(found), flush=True)
 
@@ -332,6 +351,13 @@ def compare(setting: str, args: argparse.Namespace) -> dict[str, Any]:
         for one, two in zip(taken["engine"], taken["plain"], strict=True)
     ]
     found["max_difference_first_step"], found["max_difference"] = gaps[0], max(gaps)
+    found["gradient_difference_first_step"] = max(
+        abs(mine - theirs) / plain[0]
+        for engine, plain in zip(
+            taken["engine"][0]["gradients"].values(), taken["plain"][0]["gradients"].values(), strict=True
+        )
+        for mine, theirs in zip(engine, plain, strict=True)
+    )
     found["losses"] = taken["engine"][0]["losses"]
     return found
 
