@@ -32,6 +32,20 @@ GOES = (
     ("Lobectomy (2011), no recurrence.", "2011"),
     ("Bleep 417 for the registrar.", "417"),
     ("Pneumothorax, told to the ward on intercom 388.", "388"),
+    ("Police reference KRV-4417 is with the coroner.", "KRV-4417"),
+    ("Lifeboat call 5873/27, hypothermia.", "5873/27"),
+    ("001  08:14     qzander      FRONT-02     OPENED", "qzander"),
+    ("001  08:14     qzander      FRONT-02     OPENED", "FRONT-02"),
+    ("Kennung wqrst4, Platz BEF-WS-06", "wqrst4"),
+    ("Kennung wqrst4, Platz BEF-WS-06", "BEF-WS-06"),
+    ("MCP 510 644 928 856, chest film.", "510 644 928 856"),
+    ("DATE OF SERVICE08/15/2018. No effusion.", "08/15/2018"),
+    ("Het naaldbiopt van de long van 19 mei toont geen tumor en de andere long is helder.", "19 mei"),
+    ("21h36  Quilla> le scanner est fini\n21h41  Brunet> merci, poumon normal", "Quilla"),
+    ("pilnie, tel. 85 336 65 03 w. 61, tomografia", "w. 61"),
+    ("posted to 1 lon y felin, aberwysg,\nzp9 3zw. no effusion seen today.", "zp9 3zw"),
+    ("DOMICILIO: CALLE DEL POZO 94\n   10271 SAN JARANDO (CC)\nTORAX NORMAL", "SAN JARANDO"),
+    ("No effusion is seen in the left lung on this film of the chest.\nread and signed, Q.Z.", "Q.Z"),
 )
 STAYS = (
     ("Repeat CT in 6/12 or 3/12.", "6/12"),
@@ -45,6 +59,16 @@ STAYS = (
     ("Views: AP/PA\nFindings: clear.", "AP/PA"),
     ("Dictated but not read.", "but not read"),
     ("Dose 16/20 Gy given.", "16/20"),
+    ("TR/TE 4000/80, FOV 320.", "4000/80"),
+    ("WHO-2021 and ESC-2019 were followed.", "WHO-2021 and ESC-2019"),
+    ("CT udført kl. 10.38 uden kontrast.", "10.38"),
+    ("VAS vor Infiltration 8, Zeit 14.30-14.42, danach 2.", "14.30-14.42"),
+    ("0750  CT head, no bleed\n0805  CT neck, no fracture", "0750  CT head, no bleed\n0805"),
+    ('CODE: (121058, DCM, "Procedure reported")', "121058, DCM"),
+    ("SOP class 1.2.840.10008.5.1.4.1.1.88.67", "1.2.840.10008.5.1.4.1.1.88.67"),
+    ("OBX|1|TX|18782-3^STUDY OBSERVATION^LN||Clear lungs.", "18782-3^STUDY OBSERVATION^LN"),
+    ("E. coli and M. avium; A. carotis patent.", "E. coli and M. avium; A. carotis"),
+    ("14:20 gcs15, 14:25 spo2 98", "gcs15"),
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from components.reports.deid.dates import MONTHS
 from components.reports.deid.note import Note
-from components.reports.deid.postal import letter_towns, postal_lines, rest_of_line
+from components.reports.deid.postal import letter_towns, line_below, postal_lines, rest_of_line
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import FOREIGN, STOP, WORD, default_lists, towns
 from components.reports.lexicon import word_set, words
@@ -78,7 +78,11 @@ _VIETNAMESE = re.compile(
     _I,
 )
 _POSTCODE = re.compile(r"[A-Z]{1,2}\d[A-Z\d]? \d(?!MM|CM|ML|CC|HU|MG)[A-Z]{2}\b")
-_CANADA = re.compile(r"[A-Z]\d[A-Z] ?\d[A-Z]\d\b")
+_POSTCODE_SMALL = re.compile(
+    r"(?:[a-z]{1,2}\d[a-z\d]? \d(?!mm|cm|ml|cc|hu|mg|kg|kv|ma|st|nd|rd|th|hr|am|pm)[a-z]{2}|"
+    r"[a-z]\d[a-z] \d[a-z]\d)(?!\w)"
+)
+_CANADA = re.compile(r"[A-Z]\d[A-Z] {0,2}\d[A-Z]\d\b")
 _CITY_STATE = re.compile(r"(?:[A-Z][A-Za-z.'-]{1,20} ){0,2}[A-Z][A-Za-z.'-]{1,20},? $")
 _ZIP_AFTER = re.compile(r",? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
 _STATE_ZIP = re.compile(r"[A-Z]{2},? {1,2}\d{5}(?:-\d{4})?(?![\d-])")
@@ -205,6 +209,9 @@ class Addresses:
         for found in (*postal_lines(text), *letter_towns(text)):
             add(found)
         spans = [extended(text, span) for span in spans]
+        for span in [span for span in spans if span.rule in _ON_LINES]:
+            below = line_below(view, span)
+            add((*below, "line") if below else None)
         return [rest_of_line(text, span) if span.rule in _ON_LINES else span for span in spans]
 
     def _at(self, text: Note, number: int, word: str) -> tuple[int, int, str] | None:
@@ -232,6 +239,14 @@ class Addresses:
             return start, match.end(), "box"
         if 2 <= len(word) <= 6 and view[start:end].isupper() and any(map(str.isdigit, word)):
             match = _CANADA.match(view, start) or (None if _vertebral(word) else _POSTCODE.match(view, start))
+            return (start, match.end(), "postcode") if match else None
+        if (
+            2 <= len(word) <= 4
+            and any(map(str.isdigit, word))
+            and view[:2000].islower()
+            and not _vertebral(word)
+        ):
+            match = _POSTCODE_SMALL.match(view, start)
             return (start, match.end(), "postcode") if match else None
         return _residence(text, number) if word in ("in", "from", "at", "of", "near", "to", "by") else None
 

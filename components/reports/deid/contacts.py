@@ -29,9 +29,10 @@ _LABELLED = re.compile(
     r"(?: (?:of|for) (?:[a-z]+ ){0,3}[a-z]+(?=:))?"
     r" ?(?:number|num|no\.?|is|at|#)?[\s:.#]{0,4}"
     r"([(+]{0,2}\d[\d().\-/]{0,18}(?: \d(?= \d{2}))?(?: [\d().\-/]{2,10}){0,4}"
-    r"(?: ?(?:x|ext\.?|extn\.?|loc\.?|poste|dw) ?\d{1,6}(?!\w))?)",
+    r"(?: ?(?:x|ext\.?|extn\.?|loc\.?|poste|dw|w\.|wewn?\.|int\.|lok\.) ?\d{1,6}(?!\w))?)",
     _I,
 )
+_CLOCK = re.compile(r"\.? ?(?:[01]?\d|2[0-4])[.:][0-5]\d(?![\d.-])")  # `kl. 10.38` is a time
 _LABELS = word_set("contacts.labels")
 _EXTENSIONS = word_set("contacts.extensions")
 _THREE = re.compile(r"[ .:#]{0,3}(\d{3})(?![\d\w]|[.,/-]\d| ?(?:mm|cm|ml|mg|hu|kg|h)\b)", _I)
@@ -84,7 +85,7 @@ class Contacts:
         if word[0].isdigit():
             return self._digits(text, number)
         view, start, end = text.view, text.starts[number], text.ends[number]
-        if word in _LABELS:
+        if word in _LABELS and not _CLOCK.match(view, end):
             match = _LABELLED.match(view, end)
             if match and sum(char.isdigit() for char in match[1]) >= 4:
                 stop = match.start(1) + len(match[1].rstrip(" .-/("))

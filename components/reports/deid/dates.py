@@ -21,6 +21,10 @@ def _months() -> dict[str, int]:
 MONTHS = _months()
 _WORDLIKE = frozenset(mapping("months")["wordlike"])
 _ENGLISH = frozenset(mapping("months")["english"])
+_ONLY_MONTHS = frozenset({"mei", "mai", "maj", "mars", "mart", "marts", "juin", "juni", "juli"})
+_OTHERWISE = frozenset(
+    {"aralik", "marca", "marco", "nisan", "kasim", "leden", "listopad"}
+)  # words or names as well
 _MONTH = "(?:" + "|".join(sorted(MONTHS, key=lambda name: (-len(name), name))) + r")(?![^\W\d_])"
 _YEAR = r"(?:(?:19|20)\d\d(?!\d)|'\d\d(?!\d))"
 _SHORT_YEAR = r"(?:(?:19|20)\d\d(?!\d)|'?\d\d(?!\d))"
@@ -32,6 +36,7 @@ _ISO = re.compile(
     r"((?:19|20)\d\d) ?([-/.]) ?(\d{1,2}) ?\2 ?(\d{1,2})(?!\d)(?:T\d\d:?\d\d(?::?\d\d)?(?:\.\d{1,6})?Z?)?", _I
 )
 _NUMERIC = re.compile(r"(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?\2 ?((?:1[34]|19|20)\d\d|'?\d\d)(?![\d%])(?!\.\d)")
+_GLUED = re.compile(r"(?<=[A-Za-z])[0-3]?\d([/-])[0-3]?\d\1(?:19|20)\d\d(?!\d)")
 _COMPACT = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)(?:[T_ -]?\d{4,6})?(?!\d)")
 _DAY_MONTH = re.compile(
     rf"(\d{{1,2}})(?:st|nd|rd|th|er|[.\u00ba])?[ \-./,]{{0,3}}{_LINK}({_MONTH})\.?(?:(?:[ "
@@ -151,6 +156,9 @@ class Dates:
                 rule = rule if kind == "TIME" else f"date.{rule}"
                 spans.append(Span(begin, end, kind, self.name, rule, score))
                 done = end
+        if "/" in text.view or "-" in text.view:
+            for match in _GLUED.finditer(text.view):
+                spans.append(Span(*match.span(), "DATE", self.name, "date.glued", 0.9))
         return spans
 
     def _named(self, text: Note, number: int) -> Found | None:
@@ -174,7 +182,8 @@ class Dates:
     def _lone_month(text: Note, number: int) -> Found | None:
         """`since March`, `in early June`, `studies: May, July 2016`: a month alone, of which a cue makes a date."""
         word = text.words[number]
-        if word not in _ENGLISH or (len(word) < 4 and word != "may"):
+        foreign = len(word) > 4 and word not in _WORDLIKE | _OTHERWISE and bool(text.languages)
+        if not foreign and (word not in _ENGLISH or (len(word) < 4 and word != "may")):
             return None
         written = text.token(number)
         cue = text.words[number - 1] if number and text.gap(number - 1) in (" ", ": ") else ""
@@ -238,13 +247,15 @@ class Dates:
         weekday = _WEEKDAY.search(view, max(0, start - 16), start) is not None
         if weekday and named.lower() in _ENGLISH:
             return start, match.end(), "day_first", 0.9
-        if named.lower() in _WORDLIKE and bare and not named[0].isupper():
+        own = named.lower() in _ONLY_MONTHS and bool(text.languages)  # `19 mei`: no other word after a number
+        if named.lower() in _WORDLIKE and bare and not named[0].isupper() and not own:
             return None
-        if bare and named.lower() not in _ENGLISH and len(named) < 4:
+        if bare and named.lower() not in _ENGLISH and len(named) < 4 and not own:
             return None
         if (
             named.lower() not in _ENGLISH
             and len(named) < 4
+            and not own
             and not re.search(r"\d{4}|'", tail)
             and not named[0].isupper()
         ):

@@ -122,7 +122,8 @@ def _trimmed(text: Note, span: Span) -> Span:
 
 
 def between(around: Surroundings) -> list[tuple[int, str]]:
-    """Tokens to be taken too, with the class of what they belong to: particles between, saints before, genitives."""
+    """Tokens to be taken too, with the class of what they belong to: particles between, saints before, genitives,
+    initials."""
     scan, covered = around.scan, around.covered
     words, total, found = scan.words, len(scan.words), []
     for number, kind in covered.items():
@@ -145,7 +146,18 @@ def between(around: Surroundings) -> list[tuple[int, str]]:
         before = back >= 0 and back not in covered and words[back] in (_SHORT if kind == "P" else _SAINTS)
         if before and scan.gap(back) in (" ", ". ", ".", "-") and not _kept(scan, number):
             found.append((back, kind))
+        while kind == "P" and _initial(scan, back) and back not in covered:
+            found.append((back, kind))
+            back -= 1
     return found
+
+
+def _initial(scan: Scan, number: int) -> bool:
+    """Whether a token is an initial with its point, before what was found: the `M.` of `M. Sutter`."""
+    if number < 0 or len(scan.words[number]) != 1 or not scan.words[number].isalpha():
+        return False
+    before = scan.gap(number - 1) if number else " "
+    return scan.gap(number) in (". ", ".") and before[-1:] in (" ", "\n", "(", ".", "/", ":", ">")
 
 
 def _kept(scan: Scan, number: int) -> bool:

@@ -84,7 +84,7 @@ _NUMBERS_ONLY = frozenset(
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}(?![\d-])")
 _ACCESSION = re.compile(r"\d{2,4}-\d{4,9}(?:-[A-Za-z]{1,4})?(?![\w-])")
 _DASHED = re.compile(r"\d{1,4}(?:-\d{1,8}){2,4}(?![\w-])")
-_UID = re.compile(r"[0-2](?:\.\d{1,39}){5,20}")
+_UID = re.compile(r"(?!1\.2\.840\.10008\.)[0-2](?:\.\d{1,39}){5,20}")
 _MIXED = re.compile(
     r"(?!(?:[01]\d|2[0-3])[0-5]\dh(?:rs?)?$)"
     r"(?:[a-z]{1,6}\d{5,16}[a-z]{0,3}|\d{4,16}[a-z]{1,3}\d{0,8}|\d{2,8}[a-z]{2,3}\d{4,8})$"

@@ -46,6 +46,10 @@ _RADS = re.compile(
     r"version)? ?\d{1,4}[A-Za-z]?(?:\.\d)?)?",
     re.IGNORECASE,
 )
+_STANDARD = re.compile(  # codes of DICOM and LOINC: the same in every hospital
+    r"\(\d{4,6}, ?DCM\b|(?<![\d.])1\.2\.840\.10008(?:\.\d{1,10})+|(?<!\w)\d{4,5}-\d\^[^|^\n]{2,40}\^LN\b",
+    re.IGNORECASE,
+)
 _STAGE = re.compile(
     r"\b(?:[cpy]{0,2}T[0-4][a-d]?N[0-3][a-c]?M[01X][a-c]?|(?:stage|grade|type|segment|level|zone|"
     r"station|category|class|Bosniak|Fazekas|Modic|ASPECTS|Gleason|Agatston|score of|"
@@ -192,6 +196,8 @@ def protected(text: Note, near: Sequence[Span] | None = None) -> list[tuple[int,
     found = _eponym_spans(text) + _product_spans(text)
     rads = "rads" in text.lower
     patterns = [_AGENT, _PLACE, _STAGE, _RADS] if rads else [_AGENT, _PLACE, _STAGE]
+    if "10008" in text.lower or "dcm" in text.places or "ln" in text.places:
+        patterns.append(_STANDARD)
     for start, end in [(0, len(view))] if near is None else _windows(near, len(view)):
         for pattern in patterns:
             found += [match.span() for match in pattern.finditer(view, start, end)]

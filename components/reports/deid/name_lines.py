@@ -11,13 +11,17 @@ from components.reports.deid.note import Note
 from components.reports.deid.runs import DEGREE, PARTICLES, Scan, degree_at
 from components.reports.deid.scribes import scribe_spans
 from components.reports.deid.span import Span
-from components.reports.deid.wordlists import FOREIGN, NAME, STOP, WORD, Lists
+from components.reports.deid.wordlists import FOREIGN, NAME, STOP, TERM, WORD, Lists
 
 _CARET = re.compile(
     r"(?<![\w^])(?:(?:[Dd]e|[Vv]an|[Vv]on|[Dd]i|[Dd]el|[Ll]a|[Ll]o|[Tt]er|[Dd]os|DE|VAN|VON|DI|LA|LO|TER|DOS|"
     r"'[Tt]|[^\W\d_][\w'-]{1,20}(?= (?:da|de|do|DA|DE|DO) )) ){0,3}"
     r"[^\W\d_][\w'.-]{0,40}(?:\^{1,3}[^\W\d_][\w'.-]{0,40}(?: [^\W\d_][\w'.-]{0,40}(?=\^|"
     r" ?[\n;|,]|$))?){1,4}"
+)
+_SAID = re.compile(
+    r"^[ \[(]{0,3}(?:\d{1,2}/\d{1,2} )?\d{1,2}[h:.]\d\d[\])]?[ -]{1,4}([^\W\d_][\w'-]{2,20})(>|:(?= ))",
+    re.MULTILINE,
 )
 _AFTER_SLASH = re.compile(r" ?/ ?[A-Za-z]{2,3}(?![\w/])")
 
@@ -28,7 +32,20 @@ def layout_spans(scan: Scan, layer: str) -> list[Span]:
     spans = _lines(scan, layer)
     if "^" in view:
         spans += [Span(*match.span(), "PERSON", layer, "name.caret", 0.9) for match in _CARET.finditer(view)]
-    return spans + scribe_spans(scan, layer)
+    return spans + _chat(scan, layer) + scribe_spans(scan, layer)
+
+
+def _chat(scan: Scan, layer: str) -> list[Span]:
+    """Who writes in a log of messages: `21h36  Denis> ...`, `11:59  Haddad: ...`, on two lines or more."""
+    found = list(_SAID.finditer(scan.view))
+    spans = []
+    for match in found if len(found) > 1 else ():
+        first = bisect_left(scan.starts, match.start(1))
+        flags = scan.flags[first]
+        surely = match[2] == ">" and not flags & TERM
+        if surely or (flags & NAME and not flags & (WORD | STOP | TERM)):
+            spans.append(Span(*match.span(1), "STAFF", layer, "name.chat", 0.8))
+    return spans
 
 
 def _lines(scan: Scan, layer: str) -> list[Span]:

@@ -51,6 +51,7 @@ _FORMS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("nordic", r"[0-3]\d(?:0[1-9]|1[0-2])\d\d[-+a]\d{3}[\dA-Z](?!\w)", _always),
     ("czech", r"\d\d[0156]\d[0-3]\d/\d{3,4}(?!\d)", _always),
     ("korea", r"\d{6}-[1-8]\d{6}(?!\d)", _always),
+    ("newfoundland", r"\d{3} \d{3} \d{3} \d{3}(?! ?\d)", _always),
     ("canada", r"\d{3} \d{3} \d{3}(?![\d ]\d)", luhn),
     ("health", r"\d{4}[- ]\d{3}[- ]\d{3}(?:[- ]?[A-Z]{2})?(?!\w)", _always),
     ("turkey", r"\d{11}(?!\d)", turkish),

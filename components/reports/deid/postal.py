@@ -25,6 +25,13 @@ _LETTER = re.compile(
     r"(?=\d{1,2}(?:st|nd|rd|th|er|\.)?[ ./-][^\n:,;]{1,18}\d\d$)",
     re.MULTILINE | re.IGNORECASE,
 )
+_BELOW = re.compile(
+    r",?[ ]*\n[ ]*((?:[a-z]{1,2}-)?\d{2}(?:-\d{3}|\d{2,3})(?: ?[a-z]{2})? [^\W\d_][\w'.-]{1,24}"
+    r"(?:[ -][^\W\d_][\w'.-]{1,24}){0,3}(?: ?\([a-z]{2}\))?|(?:[^\W\d_][\w'.-]{1,24},? ){1,4}"
+    r"(?:[a-z]\d[a-z] \d[a-z]\d|[a-z]{1,2}\d[a-z\d]? \d[a-z]{2}|\d{5}(?:-\d{3,4})?|\d{2}-\d{3}|\d{3} ?\d{2,3})|"
+    r"[a-z]{1,2}\d[a-z\d]? \d[a-z]{2})(?=[ ]*[\n,.;]|[ ]{2}|$)",
+    re.IGNORECASE,
+)
 _CUT = re.compile(r"[:|]| {3,}|\t")
 _SMALL = word_set("postal.small")
 _WIDEST = 110
@@ -82,6 +89,12 @@ def rest_of_line(text: Note, span: Span) -> Span:
     if not whole or (before.strip() and not before.rstrip().endswith(",")):
         return span
     return span._replace(start=cell + len(before) - len(before.lstrip()), end=span.end + len(after))
+
+
+def line_below(view: str, span: Span) -> tuple[int, int] | None:
+    """The line under a street that holds its postcode and town: `10271 SAN JARANDO (CC)`, `Gull Island NL A0B 2N6`."""
+    match = _BELOW.match(view, span.end)
+    return match.span(1) if match else None
 
 
 def _parts(text: Note, begin: int, end: int) -> bool:

@@ -34,6 +34,9 @@ _BEHIND = re.compile(
     rf"[ \t]{{2,}}(?:[dt]{{2}}:[^\n]{{0,24}}[ \t]+)*{_PAIR}[ \t]*$", re.MULTILINE | re.IGNORECASE
 )
 _END = re.compile(r"[.;)] ([A-Z]{2,3}[:/][A-Z]{2,3})\s*\Z")
+_POINTED = re.compile(
+    r"(?:,|;|:|/| par| by| von| da| door| av| af| przez) ?([A-Z]\. ?[A-Z]\.)[ \t]*$", re.MULTILINE
+)
 _LABELS = word_set("scribes.labels")
 _STRICT = word_set("scribes.strict")
 _SURE = frozenset({"transcribed", "typed", "typist", "transcriptionist", "scribe", "dictated", "initials"})
@@ -55,6 +58,8 @@ def scribe_spans(scan: Scan, layer: str) -> list[Span]:
             last = not view[match.end(1) :].strip()
             if _initials(match[1], pattern is _ALONE, last):
                 found.append(Span(*match.span(1), "STAFF", layer, "name.typist", 0.6))
+    for match in _POINTED.finditer(view, late):
+        found.append(Span(*match.span(1), "STAFF", layer, "name.typist", 0.6))
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from components.reports.deid.dates import parse_day
 from components.reports.deid.note import Note
 from components.reports.deid.span import Span, StudyContext
-from components.reports.lexicon import word_set
+from components.reports.lexicon import terms, word_set
 
 _JOINTS = ".-/"
 _LETTERED = re.compile(
@@ -21,12 +21,22 @@ _LETTERED = re.compile(
 _TRAILED = re.compile(r"[A-Za-z]?\d{5,9}[-/](?:\d{1,3}|[A-Za-z])$|\d{1,4}[-/]\d{5,9}(?:[-/]\d{1,3})?$")
 _THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3}){2,3}(?:-[\dkK])?$")
 _MANY = re.compile(r"\d{1,7}(?:[./-]\d{1,7}){2,5}$")
+_BRIEF = re.compile(r"([A-Za-z]{2,4})[-/](?!(?:19|20)\d\d)\d{4}(?:[A-Za-z]|[-/]\w{1,3})?$")
+_FILED = re.compile(r"(?!19|20)\d{3}[1-9]/\d\d$")  # `5873/27`; round numbers are times of a sequence (TR/TE)
 _PAIRS = re.compile(r"\d\d-\d\d-\d\d$")
+_HOURS = re.compile(r"(?:[01]?\d|2[0-3])\.[0-5]\d-(?:[01]?\d|2[0-3])\.[0-5]\d$")
 _GASES = re.compile(r"[67]\.\d{1,2}/")  # pH/pCO2/pO2
 _NHI = re.compile(r"[A-Z]{3}\d\d[A-Z]{2}$", re.IGNORECASE)
 _WOVEN = re.compile(r"[A-Za-z]{1,3}\d{1,4}[A-Za-z]{1,2}\d{3,6}$")
 _LOGIN = re.compile(r"(?: ?(?:name|id))?(?: for [a-z]+)?(?: is| was)? ?[:=]? ?([A-Za-z][\w.]{2,20})(?![\w@])")
 _LOGINS = word_set("shapes.logins")
+_WITHIN = re.compile(r"[^\n;|]{0,20}?(?<![\w-])([A-Za-z]{3,12}\d{1,4})(?![\w-])")
+_PLACED = re.compile(r"[ .:=#'-]{1,4}([A-Za-z]{2,12}(?:-?[A-Za-z\d]{1,10}){0,3}-?\d{1,3})(?![\w-])")
+_STATIONS = word_set("shapes.stations")
+_TRAIL = re.compile(
+    r"\d\d:\d\d(?::\d\d)?[ |]{1,12}(?:([A-Za-z]{3,12}\d{0,3})(?:[ ]{2,10}|[ ]?[@|][ ]?)"
+    r"([A-Za-z][A-Za-z\d]{1,12}(?:-[A-Za-z\d]{1,8}){0,2}-?\d{1,3})(?![\w-])|([A-Za-z]{4,12}\d{1,3})(?![\w.]))"
+)
 _UNITS = word_set("suspects.units") | word_set("shapes.units")
 _MEASURED = word_set("codes.measured")
 
@@ -43,6 +53,7 @@ class Shapes:
             for start, end, first, last in _wholes(text)
             if _is_code(text.view[start:end]) and not _measured(text, first, last)
         ]
+        spans += [Span(*place, "ID", self.name, "id.login", 0.75) for place in _of_machines(text)]
         for word in text.places.keys() & _LOGINS:
             for number in text.places[word]:
                 match = _LOGIN.match(text.view, text.ends[number])
@@ -53,6 +64,31 @@ class Shapes:
                 ):
                     spans.append(Span(*match.span(1), "ID", self.name, "id.login", 0.75))
         return spans
+
+
+def _of_machines(text: Note) -> Iterator[tuple[int, int]]:
+    """Log-ins and workstations: beside their words, and in the lines of an audit trail (time, log-in, station)."""
+    if not text.with_digit:
+        return
+    for word in text.places.keys() & (_LOGINS | _STATIONS):
+        pattern = _WITHIN if word in _LOGINS else _PLACED
+        for number in text.places[word]:
+            match = pattern.match(text.view, text.ends[number])
+            if match and not _known(match[1]):
+                yield match.span(1)
+    if ":" in text.view:
+        for match in _TRAIL.finditer(text.view):
+            if match[2]:
+                yield match.span(1)
+                yield match.span(2)
+            elif not _known(match[3]):
+                yield match.span(3)
+
+
+def _known(written: str) -> bool:
+    """Whether letters before digits are a term or a unit: `gcs15`, `fdg18`."""
+    letters = written.lower().rstrip("0123456789-")
+    return letters in terms() or letters in _UNITS
 
 
 def _wholes(text: Note) -> Iterator[tuple[int, int, int, int]]:
@@ -77,8 +113,12 @@ def _is_code(written: str) -> bool:
         return True
     if _PAIRS.match(written):
         return parse_day(written) is None
-    if _GASES.match(written):
+    if _GASES.match(written) or _HOURS.match(written):
         return False
+    if brief := _BRIEF.match(written):
+        return brief[1].lower() not in terms() and brief[1].lower() not in _UNITS
+    if _FILED.match(written):
+        return True
     if digits < 5 or parse_day(written) is not None:
         return bool(digits == 4 and len(written) > 6 and _WOVEN.match(written))
     if _LETTERED.match(written):

@@ -121,12 +121,16 @@ def _number(around: Surroundings, number: int) -> bool:
         return False
     if right in ("", " ", "-") and number + 1 < len(scan.words) and scan.words[number + 1] in _UNITS:
         return False
-    if "#" in left:
+    if number and scan.words[number - 1] in _SEQUENCE_TIMES and left == " ":
+        return False
+    if "#" in left or (word.isdigit() and "\n" in left and _timed(scan, number)):
         return False
     amount = _AMOUNT.fullmatch(word)
     if _YEAR.fullmatch(word) or _MEASURE.fullmatch(word) or (amount and amount[1] in _UNITS):
         return False
     if "/" in (left, right) and _PRESSURE.match(scan.view, scan.starts[number]):
+        return False
+    if amount and len(amount[1]) > 3 and default_lists().flags(amount[1]) & WORD:  # `4step`
         return False
     mixed = not word.isdigit()
     digits = sum(map(str.isdigit, word))
@@ -139,6 +143,14 @@ def _number(around: Surroundings, number: int) -> bool:
     return beside or (dashed and len(word) > 2 and digits > 0)
 
 
+def _timed(scan: Scan, number: int) -> bool:
+    """Whether a line begins with a time in four digits, as another line of the note does: `0750  ...`."""
+    found = _CLOCK.match(scan.view, scan.starts[number])
+    if found is None:
+        return False
+    return any(match.start() != found.start() for match in _CLOCK.finditer(scan.view))
+
+
 def _beside(around: Surroundings, number: int) -> bool:
     """Whether a token is joined to something found."""
     scan = around.scan
@@ -147,12 +159,14 @@ def _beside(around: Surroundings, number: int) -> bool:
 
 
 _INNER = frozenset({".", ":", ","})
+_SEQUENCE_TIMES = frozenset({"tr", "te", "ti"})  # of a magnetic resonance sequence, in ms
 _UNITS = word_set("suspects.units")
 _MEASURE = re.compile(
     r"(?:\d+(?:x|st|nd|rd|th|t|f|w|d|p|c|k|mm\d)|(?:bp|hr|rr|p|t|wt|ht|sao2?|spo2?|mm|g)\d{1,3}|(?:s|se|im|img|i)\d{1,4}|[ium]?ct\d{2,3}|[cpyra]{0,2}t(?:[0-4x]|is)[a-d]?n[0-3x][a-c]?(?:m[01x][a-c]?)?|[ctlsi]\d{1,2})"
 )
 _AMOUNT = re.compile(r"\d+([a-z]{1,7})")
 _PRESSURE = re.compile(r"\d{2,3}(?= ?/ ?\d{2,3}(?!\d))|(?<=\d/)\d{2,3}(?!\d)")
+_CLOCK = re.compile(r"^(?:[01]\d|2[0-3])[0-5]\d(?= )", re.MULTILINE)
 _YEAR = re.compile(r"(?:19|20)\d\d|2[0-4]00")
 _JOINTS = frozenset({" ", "-", "'", " & ", " [", "] "})
 

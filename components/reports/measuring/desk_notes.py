@@ -22,6 +22,8 @@ from components.reports.measuring.people import Person, choose
 FOLDER = Path(__file__).parent / "desks"
 SETS = tuple(sorted(path.stem for path in FOLDER.glob("*.txt")))
 _SLOT = re.compile(r"\{(~|\w+)((?:\.\w+)*)(?::([^{}]*))?\}")
+_ARTICLE = re.compile(r"(?:the|el|la|los|las|le|les|il|lo|het|de|der|dem|den|das|die|o|a) |[ld]['’]")
+"""A small article before an institution or a place tells nothing: `het Sint-Odulphusziekenhuis` begins at `Sint`."""
 _PEOPLE = {"pt": "PATIENT", "a": "STAFF", "b": "STAFF", "c": "STAFF", "d": "STAFF", "k": "PERSON"}
 
 
@@ -98,7 +100,10 @@ class _Writer:
         found, place = [], 0
         for match in _SLOT.finditer(text):
             found.append((text[place : match.start()], ""))
-            found.append(self._value(match[1], [part for part in match[2].split(".") if part], match[3]))
+            value, kind = self._value(match[1], [part for part in match[2].split(".") if part], match[3])
+            article = _ARTICLE.match(value) if kind in ("HOSPITAL", "ADDRESS") else None
+            found.append((article[0] if article else "", ""))
+            found.append((value[article.end() if article else 0 :], kind))
             place = match.end()
         return [*found, (text[place:], "")]
 
