@@ -83,7 +83,10 @@ class Outcome(NamedTuple):
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `Refusal` in this block after `seconds`, in the midst of a regular expression too (main thread only)."""
+    """Raise `Refusal` in this block after `seconds` of processor time, amid a regular expression too.
+
+    Processor time, so that what else the machine does decides nothing. In the main thread only.
+    """
     from components.reports.deid.engine import Refusal
 
     if threading.current_thread() is not threading.main_thread():
@@ -93,13 +96,13 @@ def time_limit(seconds: float) -> Iterator[None]:
     def ring(number: int, frame: object) -> None:
         raise Refusal("deidentify.timeout", "the note took longer than timeout_s")
 
-    old = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    old = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
 
 
 def handle(jobs: Sequence[Job]) -> list[Outcome]:

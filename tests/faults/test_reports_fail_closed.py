@@ -38,7 +38,7 @@ class Slow:
 
     def detect(self, text: Note, study: StudyContext) -> list[Span]:
         while SECRET in text.view:
-            time.sleep(0.01)
+            sum(range(1000))
         return []
 
 
@@ -107,6 +107,11 @@ def test_the_time_limit_stops_a_running_regular_expression() -> None:
     with pytest.raises(Refusal), time_limit(0.3):
         re.match(r"(a+)+$", "a" * 40 + "b")
     assert time.monotonic() - started < 5
+
+
+def test_a_busy_machine_is_no_reason_for_quarantine() -> None:
+    with time_limit(0.1):
+        time.sleep(0.3)  # waiting takes no processor time
 
 
 def test_any_exception_becomes_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,9 @@ _AFTER = word_set("company.after")
 _VERBS = word_set("company.verbs")
 _PERSONAL = word_set("company.personal")
 _BANNER = re.compile(
-    r"(?<![\w,'-])([A-Z][A-Z'-]{3,24}(?: [A-Z][A-Z'-]{2,24})?), ([A-Z][a-z]{2,20}(?:[ -][A-Z][a-z]{2,20})?)\b"
+    r"([A-Z][A-Z'-]{3,24}(?: [A-Z][A-Z'-]{2,24})?), ([A-Z][a-z]{2,20}(?:[ -][A-Z][a-z]{2,20})?)\b"
 )
+_INSIDE = re.compile(r"[\w,'-]")
 _VOWEL = re.compile("[AEIOUY]")
 _HONORS = frozenset({"san", "sama", "sensei", "kun", "ji", "bey", "hanim", "efendi"})
 _HONORIFIC = re.compile(r"\b([^\W\d_]{2,20})(?:-(?:san|sama|sensei|kun|ji)| (?:Bey|Hanim|Efendi))\b")
@@ -323,6 +324,8 @@ def _banners(scan: Scan, layer: str) -> list[Span]:
     found: list[Span] = []
     view = scan.view
     for match in _BANNER.finditer(view) if not (scan.lower_note or scan.upper_note) and ", " in view else ():
+        if _INSIDE.match(view, match.start() - 1 if match.start() else len(view)):
+            continue
         at, follow = bisect_left(scan.starts, match.start(1)), bisect_left(scan.starts, match.start(2))
         plain = scan.flags[follow] & (WORD | STOP | FOREIGN | EPONYM) and not scan.flags[follow] & GIVEN
         listed = view[max(0, match.start() - 2) : match.start()] == ", " or not _VOWEL.search(match[1])
@@ -335,7 +338,7 @@ def _banners(scan: Scan, layer: str) -> list[Span]:
         if strength(scan, at) and scan.shape(at) != "l":
             found.append(Span(*match.span(1), "PERSON", layer, "name.honorific", 0.8))
     found += _formed(scan, layer)
-    for match in _DATED.finditer(view):
+    for match in _DATED.finditer(view) if not _SIGNING.isdisjoint(scan.note.places) else ():
         if match[1].lower() in _SIGNING:
             found.append(Span(*match.span(2), "STAFF", layer, "name.signed", 0.75))
     return found

@@ -156,9 +156,11 @@ class Dates:
                 rule = rule if kind == "TIME" else f"date.{rule}"
                 spans.append(Span(begin, end, kind, self.name, rule, score))
                 done = end
-        if "/" in text.view or "-" in text.view:
-            for match in _GLUED.finditer(text.view):
-                spans.append(Span(*match.span(), "DATE", self.name, "date.glued", 0.9))
+        for number in text.with_digit:  # `SERVICE08/15/2018`
+            if words[number][0].isalpha() and text.view[text.ends[number] : text.ends[number] + 1] in "/-":
+                glued = _GLUED.search(text.view, starts[number], text.ends[number] + 9)
+                if glued:
+                    spans.append(Span(*glued.span(), "DATE", self.name, "date.glued", 0.9))
         return spans
 
     def _named(self, text: Note, number: int) -> Found | None:

@@ -72,7 +72,7 @@ class Deidentifier:
         `renderer` writes the spans (default: tags). `decided` are a person's decisions on this very note.
         """
         _check_encoding(raw)
-        deadline = time.monotonic() + timeout_s
+        deadline = time.process_time() + timeout_s
         renderer = renderer or Renderer()
         decided = decided or Decided()
         spans: list[Span] = merge(raw, list(decided.redact))
@@ -99,6 +99,8 @@ class Deidentifier:
         for _ in range(MAX_PASSES):
             try:
                 text, changes = renderer(raw, spans, study, tags)
+            except Refusal:
+                raise
             except Exception as error:
                 raise Refusal("deidentify.action", f"the action met a {type(error).__name__}") from None
             if not any(change.action == "surrogate" for change in changes):
@@ -125,7 +127,7 @@ class Deidentifier:
                 raise Refusal(
                     "deidentify.detector", f"the layer {layer.name} met a {type(error).__name__}"
                 ) from None
-            if time.monotonic() > deadline:
+            if time.process_time() > deadline:
                 raise Refusal("deidentify.timeout", "the note took longer than timeout_s")
         kept, dropped = split_protected(note, found)
         return note.outside(merge(note.view, kept)), note.outside(dropped)

@@ -34,9 +34,8 @@ _BEHIND = re.compile(
     rf"[ \t]{{2,}}(?:[dt]{{2}}:[^\n]{{0,24}}[ \t]+)*{_PAIR}[ \t]*$", re.MULTILINE | re.IGNORECASE
 )
 _END = re.compile(r"[.;)] ([A-Z]{2,3}[:/][A-Z]{2,3})\s*\Z")
-_POINTED = re.compile(
-    r"(?:,|;|:|/| par| by| von| da| door| av| af| przez) ?([A-Z]\. ?[A-Z]\.)[ \t]*$", re.MULTILINE
-)
+_POINTED = re.compile(r"([A-Z]\. ?[A-Z]\.)[ \t]*$", re.MULTILINE)
+_BY = re.compile(r"(?:[,;:/]| (?:par|by|von|da|door|av|af|przez)) ?$")
 _LABELS = word_set("scribes.labels")
 _STRICT = word_set("scribes.strict")
 _SURE = frozenset({"transcribed", "typed", "typist", "transcriptionist", "scribe", "dictated", "initials"})
@@ -53,13 +52,17 @@ def scribe_spans(scan: Scan, layer: str) -> list[Span]:
     if not any(mark in view for mark in "/:."):
         return found
     late = len(view) * 2 // 3 if len(view) > 240 else 0
-    for pattern in (_ALONE, _BEHIND, _LAST, _END):
-        for match in pattern.finditer(view, max(0, view.rfind("\n", 0, late))):
+    begin = max(0, view.rfind("\n", 0, late))
+    wide, slash = view.find("  ", begin) >= 0, view.find("/", begin) >= 0
+    for pattern, possible in ((_ALONE, True), (_BEHIND, wide), (_LAST, slash), (_END, True)):
+        first = begin if pattern is not _END else max(begin, len(view.rstrip()) - 12)
+        for match in pattern.finditer(view, first) if possible else ():
             last = not view[match.end(1) :].strip()
             if _initials(match[1], pattern is _ALONE, last):
                 found.append(Span(*match.span(1), "STAFF", layer, "name.typist", 0.6))
     for match in _POINTED.finditer(view, late):
-        found.append(Span(*match.span(1), "STAFF", layer, "name.typist", 0.6))
+        if _BY.search(view[max(0, match.start() - 8) : match.start()]):
+            found.append(Span(*match.span(1), "STAFF", layer, "name.typist", 0.6))
     return found
 
 
