@@ -171,7 +171,8 @@ _STEMS = (
 _STEM_ENDS = (*_STEMS, "veien", "vej", "katu", "tie")
 _PREFIXES = word_set("addresses.prefixes")
 _ON_LINES = frozenset({"address.street", "address.city", "address.box", "address.postcode", "address.line"})
-_TURKISH_WORD = re.compile(r"(?:mah|cad|sok)")
+_TURKISH_STEMS = ("mah", "cad", "sok")
+_TURKISH_WORD = re.compile("|".join(_TURKISH_STEMS))
 _UNMOVED = _STATES | _PREFIXES | _NAMED_STREETS | {"p", "po", "so", "in"}
 _TRIGGERS = _UNMOVED | {"from", "at", "of", "near", "to"}
 
@@ -196,7 +197,8 @@ class Addresses:
                     if view[text.ends[number] : text.ends[number] + 3].lstrip(". ")[:1].isdigit():
                         match = _SUFFIXED.match(view, text.starts[number])
                         add((match.start(), match.end(), "street") if match else None)
-        if "no" in text.lower and any(map(_TURKISH_WORD.match, text.places)):
+        stems = any(stem in text.lower for stem in _TURKISH_STEMS)
+        if stems and any(map(_TURKISH_WORD.match, text.places)):
             for match in _TURKISH.finditer(view):
                 add((match.start(), match.end(), "street"))
         done = 0

@@ -58,6 +58,8 @@ _FORMS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("card", r"\d{4}[- ]\d{4}[- ]\d{4}[- ]\d{4}(?!\d)", luhn),
 )
 _BY_DIGIT = tuple((name, re.compile(form, _I), check) for name, form, check in _FORMS)
+# every form above holds as many digits, this near each other
+_LONG = re.compile(r"\d(?:[-+./ ab]?\d){6}", _I)
 _BY_LETTER = tuple(
     (name, re.compile(form, _I))
     for name, form in (
@@ -80,6 +82,7 @@ class National:
         """Spans of national numbers."""
         spans: list[Span] = []
         view, done = text.view, 0
+        long = _LONG.search(view) is not None
         for number in text.select(frozenset()):
             start, word = text.starts[number], text.words[number]
             if start < done:
@@ -88,7 +91,7 @@ class National:
             if before.isdigit() or (before in ".-/" and start > 1 and view[start - 2].isalnum()):
                 continue
             if word[0].isdigit():
-                for name, form, check in _BY_DIGIT:
+                for name, form, check in _BY_DIGIT if long else ():
                     match = form.match(view, start)
                     if match and check(match.group()):
                         spans.append(Span(start, match.end(), "SSN", self.name, f"id.{name}", 0.9))
