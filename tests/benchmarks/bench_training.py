@@ -1,7 +1,7 @@
 """A full training step of the engine against a plain reading of the methods: time, losses and memory.
 
     python tests/benchmarks/bench_training.py [--settings tiny velvet64 velvet96] [--steps 6] [--threads 1] [--parts]
-        [--set KEY=VALUE ...] [--allocator tuned|default] [--backward sum|each]
+        [--set KEY=VALUE ...] [--allocator tuned|default] [--backward sum|each] [--rows N] [--sides engine plain]
 
 Settings: `tiny` are the encoders, objectives and sizes of params.yaml; `velvet64` and `velvet96` are VELVET-Med's
 architecture and nine objectives at embed 12, depths 2-2-2-2 and a batch of 4 (SETTINGS). Its code recomputes the
@@ -13,9 +13,10 @@ times, of neighbouring steps (pairs), and of the least processor times (cpu), wh
 "max_difference" is the largest relative difference of a loss, in the first step (equal weights) and over all steps;
 "gradient_difference_first_step" that of a tower's gradient, as a share of its norm; memory is the high-water mark of
 the process. The plain reading takes one backward pass of the sum, which holds the graphs of all objectives at once;
-`--backward each` takes one after every objective (velvet96 does not fit into 20 GB otherwise). `--parts` adds the
-processor time of a step of each objective alone against that of all together. `--set` changes the engine's pretrain
-parameters only (for instance micro_batch_size=2).
+`--backward each` takes one after every objective (velvet96 does not fit into 20 GB otherwise); `--rows` another batch
+on both sides; `--sides engine` leaves the plain reading out (velvet96 at its batch of 4 needs more than 24 GB).
+`--parts` adds the processor time of a step of each objective alone against that of all together. `--set` changes the
+engine's pretrain parameters only (for instance micro_batch_size=2).
 """
 
 from __future__ import annotations
@@ -319,7 +320,9 @@ def difference(first: dict[str, float], second: dict[str, float]) -> float:
 
 def compare(setting: str, args: argparse.Namespace) -> dict[str, Any]:
     """Both sides, step by step in turns; the first step warms up."""
-    sides = {"engine": Worker(setting, "engine", args, *args.set), "plain": Worker(setting, "plain", args)}
+    rows = [f"batch_size={args.rows}"] if args.rows else []
+    changes = {"engine": [*args.set, *rows], "plain": rows}
+    sides = {name: Worker(setting, name, args, *changes[name]) for name in args.sides}
     taken: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for number in range(args.steps + 1):
         for name in sorted(sides, reverse=bool(number % 2)):
@@ -336,6 +339,15 @@ def compare(setting: str, args: argparse.Namespace) -> dict[str, Any]:
             "peak_mb": taken[name][-1]["peak_mb"],
             "before_mb": taken[name][-1]["base_mb"],
         }
+    found["losses"] = taken[args.sides[0]][0]["losses"]
+    if len(sides) == 2:
+        found |= against(found, times, taken)
+    return found
+
+
+def against(found: dict[str, Any], times: dict[str, list[float]], taken: dict[str, Any]) -> dict[str, Any]:
+    """The two sides set against each other."""
+    found = dict(found)
     found["ratio_median"] = round(found["plain"]["median_s"] / found["engine"]["median_s"], 2)
     found["ratio_least"] = round(found["plain"]["least_s"] / found["engine"]["least_s"], 2)
     found["ratio_pairs"] = round(
@@ -358,15 +370,14 @@ def compare(setting: str, args: argparse.Namespace) -> dict[str, Any]:
         )
         for mine, theirs in zip(engine, plain, strict=True)
     )
-    found["losses"] = taken["engine"][0]["losses"]
     return found
 
 
 def parts(setting: str, args: argparse.Namespace) -> dict[str, Any]:
     """The step of all objectives together against the sum of each one alone, on the engine."""
     names = sorted(block_of(setting, "engine", {})[0]["objectives"])
-    workers = {name: Worker(setting, "engine", args, f"only={name}") for name in names}
-    workers["all"] = Worker(setting, "engine", args)
+    workers = {name: Worker(setting, "engine", args, *args.set, f"only={name}") for name in names}
+    workers["all"] = Worker(setting, "engine", args, *args.set)
     times: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(args.steps + 1):
         for name, worker in workers.items():
@@ -395,6 +406,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--allocator", choices=("tuned", "default", "engine"), default="tuned")
     parser.add_argument("--backward", choices=("sum", "each"), default="sum", help="of the plain reading")
+    parser.add_argument("--rows", type=int, help="batch size on both sides, in place of the setting's")
+    parser.add_argument("--sides", nargs="+", choices=("engine", "plain"), default=["engine", "plain"])
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.changes = {key: yaml.safe_load(text) for key, _, text in (pair.partition("=") for pair in args.set)}
