@@ -167,6 +167,8 @@ def gradients(towers: dict[str, Any]) -> dict[str, list[float]]:
     found = {}
     for name, tower in towers.items():
         parts = [value.grad for _, value in sorted(tower.named_parameters()) if value.grad is not None]
+        if not parts:  # an objective alone may leave a tower out
+            continue
         whole = torch.cat([part.flatten().double() for part in parts])
         source = torch.Generator().manual_seed(0)
         directions = [torch.randn(len(whole), generator=source, dtype=torch.float64) for _ in range(3)]
