@@ -42,6 +42,24 @@ def measures(rows: Sequence[Row]) -> list[str]:
     return [name for name in TITLES if name in present]
 
 
+def drawn(rows: Sequence[Row]) -> list[str]:
+    """The measures a picture shows: of each way of retrieval the largest k at which chance stays below a half."""
+    chosen = []
+    for name in measures(rows):
+        way, _, k = name.rpartition(".r")
+        if way and k.isdigit():
+            larger = [f"{way}.r{other}" for other in (1, 5, 10) if other > int(k)]
+            if not _below_half(rows, name) or any(_below_half(rows, other) for other in larger):
+                continue
+        chosen.append(name)
+    return chosen
+
+
+def _below_half(rows: Sequence[Row], name: str) -> bool:
+    chances = [row.estimates[name].chance for row in rows if name in row.estimates]
+    return any(chance is not None and chance < 0.5 for chance in chances)
+
+
 def markdown(rows: Sequence[Row], titles: Mapping[str, str], baseline: str) -> str:
     """Two tables: estimates by arm, and paired differences to the baseline arm."""
     names = measures(rows)
@@ -134,7 +152,7 @@ def picture(rows: Sequence[Row], titles: Mapping[str, str]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    chosen = [name for name in measures(rows) if not name.endswith((".r1", ".r5"))]
+    chosen = drawn(rows)
     figure = Figure(figsize=(3.1 * len(chosen) + 2, 0.42 * len(rows) + 1.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]

@@ -13,10 +13,10 @@ import pytest
 from components.base.config import load_params
 from components.base.errors import ConfigError, InputError
 from components.base.files import read_table, write_json, write_table
-from components.evaluation.statistics import Bootstrap
-from flows.ablation.page import curves_picture, markdown, picture, table_csv
+from components.evaluation.statistics import Bootstrap, Estimate
+from flows.ablation.page import curves_picture, drawn, markdown, picture, table_csv
 from flows.ablation.plan import SHARED, make_plan
-from flows.ablation.table import aggregate
+from flows.ablation.table import Row, aggregate
 from tests.conftest import ROOT
 
 
@@ -217,5 +217,17 @@ def test_the_page_shows_every_arm_with_chance_and_sizes(tmp_path: Path) -> None:
     assert picture(rows, titles).startswith(b"\x89PNG")
     curve = tmp_path / "curves.csv"
     curve.write_text("step,name,value\n0,validation.total,2.0\n10,validation.total,1.0\n")
-    drawn = curves_picture({"base": [curve], "better": [curve]}, titles, "validation.total")
-    assert drawn.startswith(b"\x89PNG")
+    curves = curves_picture({"base": [curve], "better": [curve]}, titles, "validation.total")
+    assert curves.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("pool", "k"), [(587, 10), (15, 5), (6, 1)])
+def test_a_picture_shows_the_largest_k_that_chance_does_not_fill(pool: int, k: int) -> None:
+    found = {
+        f"retrieval.{way}.r{size}": Estimate(0.9, 0.8, 1.0, min(1.0, size / pool), pool, pool, "patient")
+        for way in ("r2v", "v2r")
+        for size in (1, 5, 10)
+    }
+    found["zero_shot.auroc"] = Estimate(0.7, 0.6, 0.8, 0.5, pool, pool, "patient")
+    row = Row("base", (1,), found, dict.fromkeys(found, 0.0), {}, None)
+    assert drawn([row]) == [f"retrieval.r2v.r{k}", f"retrieval.v2r.r{k}", "zero_shot.auroc"]
