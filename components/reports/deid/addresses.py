@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from components.reports.deid.dates import MONTHS
-from components.reports.deid.note import Note
+from components.reports.deid.note import Note, WordTest
 from components.reports.deid.postal import letter_towns, line_below, postal_lines, rest_of_line
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import FOREIGN, STOP, WORD, default_lists, towns
@@ -172,7 +172,9 @@ _STEM_ENDS = (*_STEMS, "veien", "vej", "katu", "tie")
 _PREFIXES = word_set("addresses.prefixes")
 _ON_LINES = frozenset({"address.street", "address.city", "address.box", "address.postcode", "address.line"})
 _TURKISH_STEMS = ("mah", "cad", "sok")
-_TURKISH_WORD = re.compile("|".join(_TURKISH_STEMS))
+_telling = WordTest(
+    lambda word: len(word) > 2 and (word.startswith(_TURKISH_STEMS) or word.endswith(_STEM_ENDS + _OF_STREET))
+)
 _UNMOVED = _STATES | _PREFIXES | _NAMED_STREETS | {"p", "po", "so", "in"}
 _TRIGGERS = _UNMOVED | {"from", "at", "of", "near", "to"}
 
@@ -191,14 +193,13 @@ class Addresses:
                 spans.append(Span(found[0], found[1], "ADDRESS", self.name, f"address.{found[2]}", 0.9))
             return found[1] if found else 0
 
-        for word, numbers in text.places.items():
-            if word.endswith(_STEM_ENDS) and len(word) > 2:
-                for number in numbers:
-                    if view[text.ends[number] : text.ends[number] + 3].lstrip(". ")[:1].isdigit():
-                        match = _SUFFIXED.match(view, text.starts[number])
-                        add((match.start(), match.end(), "street") if match else None)
-        stems = any(stem in text.lower for stem in _TURKISH_STEMS)
-        if stems and any(map(_TURKISH_WORD.match, text.places)):
+        telling = _telling.among(text.places)
+        for word in telling:
+            for number in text.places[word] if word.endswith(_STEM_ENDS) else ():
+                if view[text.ends[number] : text.ends[number] + 3].lstrip(". ")[:1].isdigit():
+                    match = _SUFFIXED.match(view, text.starts[number])
+                    add((match.start(), match.end(), "street") if match else None)
+        if any(word.startswith(_TURKISH_STEMS) for word in telling):
             for match in _TURKISH.finditer(view):
                 add((match.start(), match.end(), "street"))
         done = 0
@@ -206,7 +207,7 @@ class Addresses:
         for number in text.select(_TRIGGERS if moves else _UNMOVED):
             if text.starts[number] >= done:
                 done = max(done, add(self._at(text, number, text.words[number])))
-        for found in _forms(text):
+        for found in _forms(text, telling):
             add(found)
         for found in (*postal_lines(text), *letter_towns(text)):
             add(found)
@@ -272,7 +273,7 @@ class Addresses:
         return None
 
 
-def _forms(text: Note) -> Iterator[tuple[int, int, str]]:
+def _forms(text: Note, telling: Iterable[str]) -> Iterator[tuple[int, int, str]]:
     """Streets before their number, towns after their postcode, and what follows `lives` or `address:`."""
     view = text.view
     postal = any(3 < len(text.words[number]) < 7 for number in text.with_digit)
@@ -283,9 +284,9 @@ def _forms(text: Note) -> Iterator[tuple[int, int, str]]:
             first = bisect_left(text.starts, match.start())
             if text.words[first] not in words("radiology_words") and text.words[first] not in MONTHS:
                 yield match.start(), match.end(), rule
-    for word, numbers in text.places.items():
+    for word in telling:
         if len(word) > 6 and word.endswith(_OF_STREET) and not default_lists().flags(word) & (WORD | STOP):
-            for number in numbers:
+            for number in text.places[word]:
                 if street := _BARE_STREET.match(view, text.ends[number]):
                     yield text.starts[number], street.end(), "street"
     for match in _HOME.finditer(view) if not _HOME_WORDS.isdisjoint(text.places) else ():

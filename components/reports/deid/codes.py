@@ -197,10 +197,10 @@ class Codes:
         ]
         for number in text.with_digit:
             start, end = text.starts[number], text.ends[number]
-            before = text.view[max(0, start - 14) : start]
-            if "." not in before or not 3 < end - start < 9 or not text.words[number].isdigit():
+            if not 3 < end - start < 9 or not text.words[number].isdigit():
                 continue
-            if _DOTTED.search(before) and not _AFTER_DOTTED.match(text.view, end):
+            before = text.view[max(0, start - 14) : start]
+            if "." in before and _DOTTED.search(before) and not _AFTER_DOTTED.match(text.view, end):
                 spans.append(Span(start, end, "ID", self.name, "id.dotted", 0.75))
         return spans
 

@@ -43,6 +43,7 @@ _SHORT = re.compile(
     _I,
 )
 _AREA = re.compile(r"\(\d{2,4}\) ?\d{4,5}[- ]\d{3,4}(?!\d)|0\d{2,4}[ /-]\d{5,8}(?!\d)")
+_LONG = re.compile(r"\d(?:[ .\-()/]{0,4}\d){6}|\d{1,3}(?:\.\d{1,3}){3}")  # what all of these hold
 _CALLS = frozenset(
     {"page", "call", "dial", "bleep", "paged", "beep", "ring", "bleeped", "beeped", "rang", "dialled"}
 )
@@ -100,6 +101,8 @@ class Contacts:
 
     def _digits(self, text: Note, number: int) -> list[tuple[int, int, str, str]]:
         view, start = text.view, text.starts[number]
+        if not _LONG.match(view, start):
+            return []
         before = view[start - 1] if start else " "
         if before.isdigit() or (before in ".-/" and start > 1 and view[start - 2].isdigit()):
             return []

@@ -241,7 +241,7 @@ class Dates:
     @staticmethod
     def _day_first(text: Note, number: int) -> Found | None:
         view, start = text.view, text.starts[number]
-        match = _DAY_MONTH.match(view, start)
+        match = _DAY_MONTH.match(view, start) if _month_near(text, number) else None
         if not match or not 1 <= int(match[1]) <= 31:
             return None
         named, tail = match[2], view[match.end(2) : match.end()]
@@ -337,6 +337,12 @@ def _listed_month(text: Note, number: int) -> bool:
         and text.words[number - 1].isdigit()
         and len(text.words[number - 1]) in (2, 4)
     )
+
+
+def _month_near(text: Note, number: int) -> bool:
+    """Whether a month can stand behind a number: as one of the next two words, or within a word with a digit."""
+    near = text.words[number : number + 3]
+    return not MONTHS.keys().isdisjoint(near) or not all(word.isdigit() or word.isalpha() for word in near)
 
 
 def word_ends(text: Note, number: int) -> bool:

@@ -83,15 +83,15 @@ class National:
         spans: list[Span] = []
         view, done = text.view, 0
         long = _LONG.search(view) is not None
-        for number in text.select(frozenset()):
+        for number in text.with_digit:
             start, word = text.starts[number], text.words[number]
-            if start < done:
+            if start < done or (word[0].isdigit() and not long):
                 continue
             before = view[start - 1] if start else " "
             if before.isdigit() or (before in ".-/" and start > 1 and view[start - 2].isalnum()):
                 continue
             if word[0].isdigit():
-                for name, form, check in _BY_DIGIT if long else ():
+                for name, form, check in _BY_DIGIT:
                     match = form.match(view, start)
                     if match and check(match.group()):
                         spans.append(Span(start, match.end(), "SSN", self.name, f"id.{name}", 0.9))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Set
+from collections.abc import Callable, Iterable, Set
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from components.reports.lexicon import languages_of
@@ -19,7 +20,8 @@ from components.reports.lexicon import languages_of
 if TYPE_CHECKING:
     from components.reports.deid.span import Span
 
-_TOKEN = re.compile(r"[^\W_]+")
+_TOKEN = re.compile(r"([^\W_]+)")
+_REMEMBERED = 200_000
 _INVISIBLE = frozenset(
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d"
     "\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u206a\u206b\u206c\u206d\u206e\u206f\ufeff"
@@ -79,10 +81,32 @@ def fold(text: str) -> str:
     return "".join(map(_fold, text))
 
 
+class WordTest:
+    """A test of single words that remembers its answers, for words come again from note to note."""
+
+    def __init__(self, test: Callable[[str], bool]) -> None:
+        self._test, self._known = test, dict[str, bool]()
+
+    def __call__(self, word: str) -> bool:
+        """Whether `word` passes."""
+        found = self._known.get(word)
+        if found is None:
+            if len(self._known) > _REMEMBERED:
+                self._known.clear()
+            found = self._known[word] = self._test(word)
+        return found
+
+    def among(self, words: Iterable[str]) -> list[str]:
+        """Those of `words` that pass, in their order."""
+        known = self._known.get
+        return [word for word in words if (self(word) if (old := known(word)) is None else old)]
+
+
 class Note:
     """One report: `raw`, its `view`, and the view's tokens (runs of letters and digits).
 
-    `starts` and `ends` are the tokens' offsets on the view, `words` the tokens in lower case.
+    `starts` and `ends` are the tokens' offsets on the view, `written` the tokens, `words` the same in lower case,
+    `gaps` what follows each.
     """
 
     def __init__(self, raw: str) -> None:
@@ -95,14 +119,11 @@ class Note:
         self.lower = self.view.lower()
         self.scans: dict[int, object] = {}  # kept by `runs.scan_of`
         self.found: list[Span] = []  # what the layers before this one found, on the view
-        spans = [match.span() for match in _TOKEN.finditer(self.view)]
-        self.starts = [start for start, _ in spans]
-        self.ends = [end for _, end in spans]
-        if len(self.lower) == len(self.view):
-            lower = self.lower
-            self.words = [lower[start:end] for start, end in spans]
-        else:
-            self.words = [self.view[start:end].lower() for start, end in spans]
+        parts = _TOKEN.split(self.view)  # gap, token, gap, token, ..., gap
+        offsets = list(accumulate(map(len, parts)))
+        self.starts, self.ends = offsets[:-1:2], offsets[1::2]
+        self.written, self.gaps = parts[1::2], parts[2::2]
+        self.words = list(map(str.lower, self.written))
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Offsets on `raw` of the view's `[start, end)`; invisible characters inside are included."""
@@ -151,12 +172,12 @@ class Note:
         return chosen
 
     def gap(self, left: int) -> str:
-        """The view between token `left` and the next one."""
-        return self.view[self.ends[left] : self.starts[left + 1]]
+        """The view between token `left` and the next one; nothing stands left of the first."""
+        return self.gaps[left] if left >= 0 else ""
 
     def token(self, number: int) -> str:
         """A token as it is written on the view."""
-        return self.view[self.starts[number] : self.ends[number]]
+        return self.written[number]
 
     def first_in_sentence(self, number: int) -> bool:
         """True when token `number` begins the text, a line or a sentence (so that its capital says nothing)."""

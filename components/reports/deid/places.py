@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import cache, lru_cache
+from functools import cache
 
 from components.reports.deid.edges import without_edges
 from components.reports.deid.facilities import nouns
-from components.reports.deid.note import Note
+from components.reports.deid.note import Note, WordTest
 from components.reports.deid.span import Span, StudyContext
 from components.reports.deid.wordlists import NAME, STOP, WORD, default_lists, towns
 from components.reports.lexicon import word_set, words
@@ -22,6 +22,7 @@ _MAX_BACK = 6
 _PRACTICES = word_set("places.practices")
 _LINKS = frozenset({"of", "the", "ve", "og", "och", "und", "et", "y", "de", "del", "da", "do", "di"})
 _COMPOUNDS = tuple(word_set("places.compounds"))
+_compound = WordTest(lambda word: len(word) > 8 and word.endswith(_COMPOUNDS))  # `universitetssjukhuset`
 _DIRECTIONS = frozenset({"north", "south", "east", "west", "northern", "southern", "eastern", "western"})
 _TOWN_AFTER = re.compile(r", ([^\W\d_][\w'-]{2,20}(?: [^\W\d_][\w'-]{2,20})?)(?=[\n.,;)]|$)")
 
@@ -35,7 +36,7 @@ class Places:
         """Spans of institutions."""
         known, spans, done = nouns(), [], -1
         begins = text.places.keys() & _triggers()
-        begins |= {word for word in text.places if len(word) > 8 and _compound(word)}
+        begins |= set(_compound.among(text.places))
         chosen = sorted(number for word in begins for number in text.places[word])
         for number in chosen:
             word = text.words[number]
@@ -64,7 +65,7 @@ class Places:
 
     def _suffix(self, text: Note, number: int, word: str) -> tuple[int, int] | None:
         known = nouns()
-        size = 1 if word in known.heads or (len(word) > 8 and _compound(word)) else 0
+        size = 1 if word in known.heads or _compound(word) else 0
         for phrase in known.pairs.get(word, ()):
             if tuple(text.words[max(0, number - len(phrase) + 1) : number + 1]) == phrase:
                 size = max(size, len(phrase))
@@ -209,12 +210,6 @@ class Places:
         if proper and _bare_line(text, start, end):
             end = _line_end(text, end)
         return (text.starts[start], text.ends[end]) if proper else None
-
-
-@lru_cache(maxsize=100_000)
-def _compound(word: str) -> bool:
-    """Whether a word ends with a noun of an institution (`universitetssjukhuset`)."""
-    return word.endswith(_COMPOUNDS)
 
 
 def _practice(text: Note, number: int) -> tuple[int, int] | None:

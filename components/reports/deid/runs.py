@@ -68,6 +68,7 @@ class Scan:
         self.view, self.words, self.starts, self.ends = note.view, note.words, note.starts, note.ends
         known = lists.flags_in(note.places, note.languages)
         self.flags = [known[word] for word in self.words]
+        self.written, self._gaps = note.written, note.gaps
         self._known, self._caps, self._shapes = known, dict[int, bool](), dict[int, str]()
 
     @cached_property
@@ -119,11 +120,11 @@ class Scan:
         return found
 
     def _shape(self, number: int) -> str:
-        first = self.view[self.starts[number]]
+        first = self.written[number][0]
         if first.isupper():
             if self.lower_note:
                 return CAPITAL
-            written = self.view[self.starts[number] : self.ends[number]]
+            written = self.written[number]
             if len(written) > 1 and not written.isupper():
                 return CAPITAL
             return UPPER if self.upper_line(number) else CAPITAL
@@ -132,8 +133,8 @@ class Scan:
         return CASELESS
 
     def gap(self, left: int) -> str:
-        """The view between token `left` and the next one."""
-        return self.view[self.ends[left] : self.starts[left + 1]]
+        """The view between token `left` and the next one; nothing stands left of the first."""
+        return self._gaps[left] if left >= 0 else ""
 
     def strange(self, number: int) -> bool:
         """A word that is neither English, medical, foreign nor an eponym: in an English note, likely a name."""
@@ -148,7 +149,7 @@ class Scan:
 
     def abbreviation(self, number: int) -> bool:
         """A short word in capitals amid small letters: `ICA`, `LUE`."""
-        written = self.view[self.starts[number] : self.ends[number]]
+        written = self.written[number]
         if not (1 < len(written) < 6 and written.isupper() and self.shape(number) == CAPITAL):
             return False
         return not (self._capitals_name(number, number + 1) or self._capitals_name(number - 1, number - 1))
@@ -157,7 +158,7 @@ class Scan:
         """Whether the neighbour `other` is a name in capitals too (`EIMER CADDEN`)."""
         if not 0 <= left < len(self.words) - 1 or self.gap(left) not in (" ", ", ", "-"):
             return False
-        written = self.view[self.starts[other] : self.ends[other]]
+        written = self.written[other]
         long = len(written) > 4 and written.isupper() and written.isalpha()
         return long and (
             bool(self.flags[other] & NAME) or not self.flags[other] & (WORD | STOP | FOREIGN | EPONYM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Set
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -52,7 +53,10 @@ def languages_of(vocabulary: Set[str]) -> tuple[str, ...]:
     half of what the first among them has.
     """
     known = _codes()
-    counts = Counter(code for word in vocabulary & known.keys() for code in known[word])
+    shared = vocabulary & known.keys()
+    if len(shared) < _FEWEST:
+        return ()
+    counts = Counter(chain.from_iterable(map(known.__getitem__, shared)))
     most = max(counts.values(), default=0)
     if most < _FEWEST:
         return ()
