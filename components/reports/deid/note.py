@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Set
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -141,10 +140,13 @@ class Note:
     @cached_property
     def places(self) -> dict[str, list[int]]:
         """The numbers of the tokens of each word, in order."""
-        found: defaultdict[str, list[int]] = defaultdict(list)
+        found: dict[str, list[int]] = {}
         for number, word in enumerate(self.words):
-            found[word].append(number)
-        return dict(found)
+            if word in found:
+                found[word].append(number)
+            else:
+                found[word] = [number]
+        return found
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:
