@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from components.reports.deid import contacts, dates
 from components.reports.deid.engine import Deidentifier
 from components.reports.deid.note import Note
 from components.reports.deid.span import StudyContext
@@ -111,3 +114,37 @@ def test_vocabularies_are_folded_and_hold_no_list_of_names() -> None:
         odd = [word for word in own if Note(word).view != word or not word.isalpha()]
         assert odd == [], code
     assert not {"nguyen", "garcia", "mehmet", "kowalski"} & terms(tuple(sorted(languages())))
+
+
+def test_no_guard_keeps_a_phone_or_a_date_from_being_tried() -> None:
+    rng = random.Random(0)
+    pieces = ("(", ")", "+", " ", ".", "-", "/", " / ", ") / ", "0", "1", "2", "45", "678", "9012", "555")
+    counted = (contacts._WORLD, contacts._PHONE, contacts._TRUNK, contacts._AREA, contacts._GROUPED)
+    whole = (contacts._LOCAL, contacts._EIGHT, contacts._PAIR, contacts._IP)
+    phones = days = 0
+    for _ in range(20_000):
+        form = "0" + "".join(rng.choices(pieces, k=rng.randint(3, 10)))
+        for begin in ("", "+", "("):
+            found = [pattern.match(begin + form) for pattern in counted]
+            held = any(match and sum(map(str.isdigit, match.group())) >= 8 for match in found)
+            if held or any(pattern.match(form) for pattern in whole):
+                phones += 1
+                assert contacts._LONG.match(form), form
+        month = rng.choice(sorted(dates.MONTHS))
+        day = f"{rng.randint(1, 31)}{rng.choice(('', 'th', '.', 'º', ' of', ' de', ' del', ' d' + chr(39)))}"
+        note = Note(
+            f"{day}{rng.choice(('', ' ', '-', '. ', ', ', '/'))}{month}{rng.choice(('', ' 2019', '2019'))}"
+        )
+        if dates._DAY_MONTH.match(note.view):
+            days += 1
+            assert dates._month_near(note, 0), note.view
+    assert min(phones, days) > 2_000
+
+
+def test_words_gaps_and_offsets_are_those_of_the_view() -> None:
+    note = Note("(CT) of Müller's  chest, 3\u200b4 mm; ")
+    assert note.words == ["ct", "of", "muller", "s", "chest", "34", "mm"]
+    assert [note.view[a:b] for a, b in zip(note.starts, note.ends)] == note.written
+    assert [note.gap(number) for number in range(-1, 7)] == ["", ") ", " ", "'", "  ", ", ", " ", "; "]
+    assert Note("").words == []
+    assert Note("...").words == []
