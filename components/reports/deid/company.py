@@ -370,7 +370,7 @@ def _formed(scan: Scan, layer: str) -> list[Span]:
 def _dutch(scan: Scan, layer: str) -> list[Span]:
     """`van 't Hof`, with the given name or the initial before it."""
     found = []
-    for match in _VAN_T.finditer(scan.view) if "'" in scan.view else ():
+    for match in _VAN_T.finditer(scan.view) if " 't " in scan.note.lower else ():
         at = last = bisect_left(scan.starts, match.start())
         if (
             at

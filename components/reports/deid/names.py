@@ -60,9 +60,8 @@ def _candidates(scan: Scan) -> list[int]:
     return chosen
 
 
-def _context(scan: Scan, number: int) -> list[Found]:
-    """What the rules find at one token."""
-    word, flags = scan.words[number], scan.flags[number]
+def _by_cue(scan: Scan, number: int, word: str) -> list[Found]:
+    """What a title, a degree or another cue leads to."""
     found: list[Found] = []
     if word in cues().titles:
         found += after_title(scan, number)
@@ -72,6 +71,13 @@ def _context(scan: Scan, number: int) -> list[Found]:
         found += rule(scan, number)
     if word in DEGREES and number and degree_at(scan, number):
         found += before_degree(scan, number)
+    return found
+
+
+def _context(scan: Scan, number: int) -> list[Found]:
+    """What the rules find at one token."""
+    word, flags = scan.words[number], scan.flags[number]
+    found = _by_cue(scan, number, word) if word in triggers() else []
     unknown = not flags & (WORD | STOP)
     if unknown or (not found and (flags & NAME or len(word) == 1)):
         found += free_standing(scan, number)

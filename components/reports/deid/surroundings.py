@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 from components.reports.deid.cues import cues
 from components.reports.deid.dates import MONTHS
@@ -69,7 +69,7 @@ def class_of(kind: str) -> str:
     return _KIND_CLASS.get(kind, "I")
 
 
-@cache
+@lru_cache(maxsize=100_000)
 def word_class(word: str, flags: int) -> str:
     """What the lists say of a word, as one letter or a few."""
     if not word.isalpha():
@@ -179,13 +179,10 @@ class Surroundings:
 
     def _gap(self, number: int, way: int) -> str:
         """How a token is joined to what stands before (-1) or after (1) it."""
-        scan, view = self.scan, self.scan.view
-        if way < 0:
-            left = scan.ends[number - 1] if number else 0
-            gap = view[left : scan.starts[number]]
+        if way > 0 or number:
+            gap = self.scan.gap(number if way > 0 else number - 1)
         else:
-            right = scan.starts[number + 1] if number + 1 < len(scan.words) else len(view)
-            gap = view[scan.ends[number] : right]
+            gap = self.scan.view[: self.scan.starts[0]]
         if "[" in gap or "]" in gap:
             gap = gap.replace("[", "").replace("]", "")
         return _gap_class(gap)
@@ -252,7 +249,7 @@ class Surroundings:
         line, total = self.line_of(number), len(scan.words)
         same_before = before >= 0 and self.line_of(before) == line
         same_after = after < total and self.line_of(after) == line
-        written = scan.view[scan.starts[number] : scan.ends[number]]
+        written = scan.written[number]
         shape = scan.shape(number) + ("A" if written.isupper() and len(written) > 1 else "")
         return (
             word_class(word, flags) + ("" if word.isalpha() else _pattern(word)),
