@@ -123,6 +123,7 @@ _HOME_WORDS = frozenset(
     }
 )
 _DUTCH = re.compile(r"(?<![\w-])[1-9]\d{3} ?[A-Z]{2},? [A-Z][a-z]{2,20}")
+_BEFORE_STREET = (" ", ",", "/", "-")  # what may stand between a house's number and its street
 _OF_STREET = tuple(word_set("addresses.street_ends"))
 _BARE_STREET = re.compile(
     r"[ ]\d{1,4}(?:[ -]?[a-z]\b)?(?: [a-z]\b)?(?: ?\d{1,3})?(?:, (?:\d{4,5} ?)?[A-Z][\w'-]+| [A-Z][\w'-]+)?",
@@ -261,6 +262,8 @@ class Addresses:
             return None
         if number + 1 < len(text.words) and text.words[number + 1] in _UNITS:
             return None
+        if text.gap(number)[:1] not in _BEFORE_STREET:
+            return None
         if (
             match := _STREET.match(view, start)
             or _FRENCH.match(view, start)
@@ -276,7 +279,7 @@ class Addresses:
 def _forms(text: Note, telling: Iterable[str]) -> Iterator[tuple[int, int, str]]:
     """Streets before their number, towns after their postcode, and what follows `lives` or `address:`."""
     view = text.view
-    postal = any(3 < len(text.words[number]) < 7 for number in text.with_digit)
+    postal = any(_before_town(text, number) for number in text.with_digit)
     named = not _UNNUMBERED_WORDS.isdisjoint(text.places)
     patterns = ((_POSTAL, "street", postal), (_DUTCH, "postcode", postal), (_UNNUMBERED, "street", named))
     for pattern, rule, possible in patterns:
@@ -294,6 +297,18 @@ def _forms(text: Note, telling: Iterable[str]) -> Iterator[tuple[int, int, str]]
         labelled = match.group().rstrip().endswith(":")
         if clause and (labelled or _home(text, clause)):
             yield clause.start(), clause.end(), "home"
+
+
+def _before_town(text: Note, number: int) -> bool:
+    """Whether a number may be a postcode before a town: of four figures or more, with a capital behind it."""
+    gap, follow = text.gap(number), number + 1
+    joined = gap == " " or (gap == ", " and not text.words[number].isdigit())
+    return (
+        joined
+        and 3 < len(text.words[number]) < 9
+        and follow < len(text.words)
+        and text.written[follow][0].isupper()
+    )
 
 
 def _home(text: Note, clause: re.Match[str]) -> bool:
